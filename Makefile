@@ -1,0 +1,83 @@
+# Two commands do everything on a bare machine: `make demo` and `make test`. `make help` tells the rest.
+# Works with GNU make 3.81 (macOS) and later; needs git, make and Python 3.11 to 3.13 with venv.
+
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 3000
+# Bytecode is compiled once, at installation: otherwise every process pays for it (an import of dagster: 1.6 s, not 0.5).
+UV = env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+GOSSAMER_DEV = DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/.gossamer/dagster}
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo dev test test-py lint format bench lock schema clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## the whole platform on the demo shop, in the terminal and the browser (ONCE=1: ends by itself; PORT=3000)
+	@$(BIN)/python -m demo --port $(PORT) $(if $(filter 1,$(ONCE)),--once)
+
+dev: setup ## Dagster on your own sources (GOSSAMER_SOURCES, default sources/), http://127.0.0.1:PORT
+	@$(BIN)/gossamer serve --port $(PORT)
+
+setup: $(VENV)/.installed ## the venv with hash-pinned dependencies
+
+setup-dev: $(VENV)/.installed-dev
+
+test: setup-dev ## all tests; those that need a service start it, or say why they cannot
+	@$(BIN)/pytest $(ARGS)
+
+test-py: ## the fast tests on another Python: make test-py PY=python3.12
+	@test -n "$(PY)" || { echo "Name a Python: make test-py PY=python3.12" >&2; exit 2; }
+	@version=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	  $(MAKE) --no-print-directory setup-dev VENV=.venv-$$version PYTHON=$(PY) && \
+	  .venv-$$version/bin/pytest -m "not service and not slow" $(ARGS)
+
+lint: setup-dev ## ruff, mypy, import rules, every declaration
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/gossamer check
+
+format: setup-dev ## formats the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup-dev ## the benchmarks' tables
+	@$(BIN)/python benchmarks/load.py
+
+lock: setup-dev ## renews the lock files from pyproject.toml (UPGRADE=1: to the newest versions)
+	@for files in "requirements.txt" "requirements-dev.txt --group dev"; do \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    $(if $(UPGRADE),--upgrade) pyproject.toml --group build -o $$files; done
+	@grep -A 99 '^uv==' requirements.txt | awk 'NR == 1 || /^    --hash/ {print; next} {exit}' > requirements-uv.txt
+
+schema: setup ## renews docs/source.schema.json from the declaration's models
+	@$(BIN)/python -c 'import json; from gossamer.declarations import json_schema; print(json.dumps(json_schema(), indent=2))' \
+	  > docs/source.schema.json
+
+clean: ## removes what was made here, but not your lake
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dbt_project/target dbt_project/logs .gossamer/demo
+
+# PYTHON names another interpreter; otherwise the first supported one with venv is taken.
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3.12 python3.13 python3.11 python3 python; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then found=$$candidate; break; fi; done; \
+	if [ -z "$$found" ]; then echo "Gossamer needs Python 3.11, 3.12 or 3.13 with its venv module: install it (Debian: apt install python3-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; fi; \
+	echo "Setting up $(VENV) with $$($$found --version) ..."; \
+	"$$found" -m venv $(VENV)
+
+$(BIN)/uv: requirements-uv.txt | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt && touch $@
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/uv
+	@if [ -f $(VENV)/.installed-dev ]; then $(MAKE) --no-print-directory $(VENV)/.installed-dev; else \
+	  echo "Installing the pinned dependencies ..."; $(call install,requirements.txt); fi
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt pyproject.toml | $(BIN)/uv
+	@echo "Installing the pinned dependencies and tools ..."; $(call install,requirements-dev.txt)
+	@touch $(VENV)/.installed $@
+
+define install
+$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(1) && \
+  $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index -e .
+endef

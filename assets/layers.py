@@ -1,0 +1,269 @@
+"""The layers of a source as assets, one builder each: raw (with dead letters), clean, enriched, published, MongoDB."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from assets import metadata, specs
+from gossamer.errors import GossamerError
+from gossamer.lake import PUBLISHED, Lake, object_path, stage
+from gossamer.manifest import CheckResult
+from gossamer.source import Source
+from resources import failures
+from resources.lake import Dataset
+from resources.launcher import LocalLauncher
+from resources.mongo import MongoResource
+
+if TYPE_CHECKING:
+    from gossamer.crawl.process import Progress
+
+Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
+
+#: Progress reaches the run's log at most so often: every line there is a row of the event log.
+PROGRESS_SECONDS = 5.0
+
+
+def raw(source: Source) -> dg.AssetsDefinition:
+    """`raw/<s>` and `dead_letters/<s>`: one crawl in a process of its own, and the verdict on its books."""
+    version = source.code_version("spec", "spider")
+    chain = source.spec.seeds.upstream
+    deps = [specs.upstream(source, PUBLISHED, chain.source, source.spec.partitions)] if chain else []
+
+    @dg.multi_asset(
+        name=f"crawl_{source.name}",
+        specs=[
+            specs.spec(source, "raw", kinds={"scrapy", "parquet"}, version=version, deps=deps),
+            specs.spec(source, "dead_letters", kinds={"scrapy", "parquet"}, version=version, deps=deps),
+        ],
+        check_specs=specs.checks(source, "raw", ["books_closed"]),
+        backfill_policy=specs.ONE_PARTITION_A_RUN,
+        # One crawl of a source at a time (dagster.yaml's default limit): its partitions share the site.
+        pool=f"crawl_{source.name}",
+    )
+    def crawl(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], launcher: LocalLauncher) -> Results:
+        key = context.partition_key
+        with failures.named():
+            manifest = launcher.crawl(source, key, context.run_id, _Reporter(context).report)
+            letters = lake.current("dead_letters", source.name, key)
+            for layer, known in (("raw", manifest), ("dead_letters", letters)):
+                shown = metadata.of_rows(lake.scan(layer, source.name, key), known.rows)
+                shown["object"] = metadata.place(lake, object_path(layer, source.name, key))
+                if layer == "raw":
+                    shown |= {"crawl_id": manifest.crawl_id, "books": dg.MetadataValue.json(manifest.notes["books"])}
+                yield dg.MaterializeResult(
+                    asset_key=specs.asset_key(layer, source.name),
+                    metadata=shown,
+                    data_version=dg.DataVersion(known.version),
+                )
+            yield from _verdict(source, "raw", manifest.checks, {})
+
+    return crawl
+
+
+def clean(source: Source) -> dg.AssetsDefinition:
+    """`clean/<s>`: typed rows, each record once, with the verdict of the source's expectations."""
+    name = source.name
+    blocking, warning = ["record_key", "expectations_critical"], ["expectations_warning"]
+
+    version = source.code_version("spec", "transform", "suite")
+    raw_rows = specs.asset_key("raw", name)
+
+    @dg.multi_asset(
+        name=f"clean_{name}",
+        specs=[specs.spec(source, "clean", kinds={"polars", "parquet"}, version=version, deps=[dg.AssetDep(raw_rows)])],
+        ins={"rows": dg.AssetIn(key=raw_rows, input_manager_key="lake_io")},
+        check_specs=specs.checks(source, "clean", blocking, warning),
+        backfill_policy=specs.ONE_PARTITION_A_RUN,
+    )
+    def clean_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
+        from gossamer.quality.suite import evaluate
+        from gossamer.records import clean as records
+        from gossamer.records import transform
+
+        key = context.partition_key
+        with failures.named():
+            crawled = lake.current("raw", name, key)
+            with (
+                transform.computing(source),
+                stage(records.clean(source, rows, key)) as typed,
+                stage(records.deduplicate(source, typed.frame)) as staged,
+            ):
+                counts = records.count(source, typed.frame, staged.rows)
+                checks = [_record_key(source, counts.without_key)]
+                # Before rows go to quarantine, and before duplicates hide that a key was not unique.
+                checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
+                known = {"crawl_id": crawled.crawl_id, "notes": {"records": asdict(counts)}}
+                inputs = {f"raw/{name}": crawled.version}
+                shown = metadata.of_rows(staged.frame, staged.rows) | {"records": dg.MetadataValue.json(asdict(counts))}
+                yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
+            links = _report(source, lake, key, context.log)
+            yield from _verdict(source, "clean", checks, links)
+
+    return clean_asset
+
+
+def enriched(source: Source) -> dg.AssetsDefinition:
+    """`enriched/<s>`: clean rows, declared joins, and what the source's own `enrich` adds."""
+    name = source.name
+    joins = source.spec.enrich.join
+    blocking = any(join.max_unmatched is not None for join in joins)
+    warning = ["joins_matched"] if joins and not blocking else []
+
+    clean_rows = specs.asset_key("clean", name)
+    deps = [
+        specs.upstream(source, PUBLISHED, join.source, source.spec.partitions if join.partition == "same" else None)
+        for join in joins
+    ]
+    version = source.code_version("spec", "transform")
+
+    @dg.multi_asset(
+        name=f"enrich_{name}",
+        specs=[
+            specs.spec(
+                source, "enriched", kinds={"polars", "parquet"}, version=version, deps=[dg.AssetDep(clean_rows), *deps]
+            )
+        ],
+        ins={"rows": dg.AssetIn(key=clean_rows, input_manager_key="lake_io")},
+        check_specs=specs.checks(source, "enriched", ["joins_matched"] if blocking else [], warning),
+        backfill_policy=specs.ONE_PARTITION_A_RUN,
+    )
+    def enriched_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
+        from gossamer.records import enrich as records
+        from gossamer.records import transform
+
+        key = context.partition_key
+        with failures.named():
+            cleaned = lake.current("clean", name, key)
+            with transform.computing(source):
+                frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
+                with stage(frame) as staged:
+                    checks = [_joins_matched(joined, blocking)] if joins else []
+                    known = {"crawl_id": cleaned.crawl_id, "notes": {"joins": [asdict(join) for join in joined]}}
+                    inputs = {f"clean/{name}": cleaned.version}
+                    shown = metadata.of_rows(staged.frame, staged.rows)
+                    yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)
+            links = _report(source, lake, key, context.log)
+            yield from _verdict(source, "enriched", checks, links)
+
+    return enriched_asset
+
+
+def published(source: Source) -> dg.AssetsDefinition:
+    """`published/<s>`: the partition replaced in the source's Delta table, if its verdict allows it."""
+    name = source.name
+
+    deps = [dg.AssetDep(specs.asset_key("enriched", name))]
+
+    @dg.multi_asset(
+        name=f"publish_{name}",
+        specs=[specs.spec(source, PUBLISHED, kinds={"deltalake"}, version=source.code_version("spec"), deps=deps)],
+        backfill_policy=specs.ONE_PARTITION_A_RUN,
+    )
+    def published_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+        from gossamer.publish.tables import publish
+
+        key = context.partition_key
+        with failures.named():
+            publication = publish(lake, source, key, context.run_id)
+            rows = lake.scan_published(name, key)
+            assert rows is not None
+            shown = metadata.of_rows(rows, publication.rows)
+            shown |= {"table": metadata.place(lake, f"{PUBLISHED}/{name}"), "table_version": publication.version}
+            shown |= _report(source, lake, key, context.log)
+            return dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(str(publication.version)))
+
+    return published_asset
+
+
+def mongo(source: Source) -> dg.AssetsDefinition:
+    """`mongo/<s>`: the published rows as documents, by record key."""
+
+    deps = [dg.AssetDep(specs.asset_key(PUBLISHED, source.name))]
+
+    @dg.multi_asset(
+        name=f"mongo_{source.name}",
+        specs=[specs.spec(source, "mongo", kinds={"mongodb"}, version=source.code_version("spec"), deps=deps)],
+        backfill_policy=specs.ONE_PARTITION_A_RUN,
+    )
+    def mongo_asset(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], mongo: MongoResource
+    ) -> dg.MaterializeResult[Any]:
+        with failures.named():
+            counts = mongo.upsert(lake, source, context.partition_key)
+            return dg.MaterializeResult(metadata={"collection": source.name, **counts})
+
+    return mongo_asset
+
+
+def _materialised(
+    source: Source, layer: str, lake: Lake, key: str, data: Dataset, shown: dict[str, Any]
+) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(
+        asset_key=specs.asset_key(layer, source.name),
+        value=data,
+        metadata={**shown, "object": metadata.place(lake, object_path(layer, source.name, key))},
+        data_version=dg.DataVersion(data.staged.version),
+    )
+
+
+def _verdict(source: Source, layer: str, checks: Sequence[CheckResult], links: dict[str, Any]) -> Results:
+    for check in checks:
+        yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
+
+
+def _record_key(source: Source, without: int) -> CheckResult:
+    key = ", ".join(source.spec.record.key)
+    summary = f"every record has its key ({key})" if not without else f"{without} records have no key ({key})"
+    return CheckResult(name="record_key", passed=not without, blocking=True, summary=summary)
+
+
+def _joins_matched(joined: Sequence[Any], blocking: bool) -> CheckResult:
+    parts = [
+        f"{join.unmatched} of {join.rows} rows have no match in {join.source}"
+        + (f" ({join.share:.1%}, e.g. {', '.join(join.examples)})" if join.unmatched else "")
+        + (f"; {join.max_unmatched:.1%} may" if join.max_unmatched is not None else "")
+        for join in joined
+    ]
+    return CheckResult(
+        name="joins_matched",
+        passed=all(join.passed for join in joined),
+        blocking=blocking,
+        summary="; ".join(parts) or "no joins declared",
+        details={"joins": [asdict(join) for join in joined]},
+    )
+
+
+def _report(source: Source, lake: Lake, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:
+    """Writes the partition's report again, with what is known by now, and links it."""
+    from gossamer.quality.report import render
+
+    manifests = {
+        layer: manifest
+        for layer in ("raw", "dead_letters", "clean", "enriched")
+        if (manifest := lake.manifest(layer, source.name, key))
+    }
+    newest = "enriched" if "enriched" in manifests else "clean"
+    sample = lake.scan(newest, source.name, key).head(metadata.SAMPLE_ROWS).collect()
+    path = object_path("reports", source.name, key, ".html")
+    lake.put(path, render(source, manifests, sample).encode())
+    log.info(f"Report: {lake.url(path)}")
+    return {"report": metadata.place(lake, path)}
+
+
+class _Reporter:
+    """Passes a crawl's progress on to the run's log, not too often."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = context
+        self._next = 0.0
+
+    def report(self, progress: "Progress") -> None:
+        if progress.elapsed_s < self._next:
+            return
+        self._next = progress.elapsed_s + PROGRESS_SECONDS
+        self._context.log.info(
+            f"{progress.pages} pages, {progress.records} records, {progress.errors} errors, {progress.rate:.1f} pages/s"
+        )

@@ -1,0 +1,88 @@
+"""What every asset of a source carries: key, group, owner, tags, kinds, description, code version, links.
+
+Policy that holds for all of them stands here once.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+import partitions
+from gossamer.partition import Partitions
+from gossamer.source import Source
+
+#: A crawl sees the site as it is now and cannot be batched; the other layers follow it. One partition a run also gives
+#: every check evaluation its partition (a run over a range records none: see docs/checks.md).
+ONE_PARTITION_A_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+
+_DESCRIPTIONS = {
+    "raw": "Rows as the spider gave them, with the page they came from. A crawl in a process of its own.",
+    "dead_letters": "Requests that ended in a permanent failure, with reason, status, attempts and a body sample.",
+    "clean": "Rows with their declared types, each record once, checked by the source's expectations.",
+    "enriched": "Clean rows with the columns of declared joins and of the source's own transform.",
+    "published": "What readers see: a Delta table of the partitions that passed their blocking checks.",
+    "mongo": "The published rows as documents of a MongoDB collection, by record key.",
+}
+
+
+def asset_key(layer: str, source: str) -> dg.AssetKey:
+    return dg.AssetKey([layer, source])
+
+
+def spec(
+    source: Source, layer: str, *, kinds: set[str], version: str, deps: Iterable[dg.AssetDep] = ()
+) -> dg.AssetSpec:
+    """The spec of one layer of a source."""
+    declared = source.spec
+    spec = dg.AssetSpec(
+        asset_key(layer, source.name),
+        deps=list(deps),
+        group_name=layer,
+        kinds=kinds,
+        code_version=version,
+        owners=[declared.owner] if declared.owner else [],
+        tags={**declared.tags, "gossamer/source": source.name},
+        description="\n\n".join(filter(None, [declared.description, _DESCRIPTIONS[layer]])),
+        metadata=_links(source),
+        partitions_def=partitions.build(declared.partitions),
+    )
+    return spec.with_io_manager_key("lake_io") if layer in ("clean", "enriched") else spec
+
+
+def checks(source: Source, layer: str, blocking: Sequence[str], warning: Sequence[str] = ()) -> list[dg.AssetCheckSpec]:
+    """The check specs of an asset. All are partitioned: an unpartitioned one would let a later good partition clear a bad one."""
+    return [
+        dg.AssetCheckSpec(
+            name,
+            asset=asset_key(layer, source.name),
+            blocking=name in blocking,
+            description=_CHECKS[name],
+            partitions_def=partitions.build(source.spec.partitions),
+        )
+        for name in (*blocking, *warning)
+    ]
+
+
+_CHECKS = {
+    "books_closed": "The crawl finished, every seed was answered, and failed requests stay within `complete.tolerate`.",
+    "record_key": "Every record has its key.",
+    "expectations_critical": "The suite's critical expectations. A failure keeps the partition from its readers.",
+    "expectations_warning": "The suite's other expectations.",
+    "joins_matched": "Rows without a match in a declared join; blocking where `max_unmatched` is declared.",
+}
+
+
+def upstream(source: Source, layer: str, name: str, same_partitions: Partitions | None) -> dg.AssetDep:
+    """A dependency on another source's layer: partition by partition where both are cut alike, else on all of it."""
+    mapping: dg.PartitionMapping = dg.AllPartitionMapping()
+    if same_partitions == source.spec.partitions:
+        mapping = dg.IdentityPartitionMapping()
+    return dg.AssetDep(asset_key(layer, name), partition_mapping=mapping)
+
+
+def _links(source: Source) -> dict[str, dg.MetadataValue]:
+    links: dict[str, dg.MetadataValue] = {"declaration": dg.MetadataValue.path(source.folder / "source.yaml")}
+    seeds = source.spec.seeds
+    if site := (seeds.urls[0] if seeds.urls else seeds.sitemap):
+        links["site"] = dg.MetadataValue.url(site)
+    return links

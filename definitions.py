@@ -1,0 +1,63 @@
+"""Everything Dagster knows, built by one function: the UI, the command line, tests and production load `build_defs`.
+
+A code location is an entry of `workspace.yaml`. `attribute: defs` has every declared source; any other attribute is a
+selection of them, so that a big installation can split its sources: `attribute: "only=shop,eu_*"` takes those names,
+`attribute: "folder=/srv/sources/eu"` another folder.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets import build_source_assets
+from assets.marts import build_marts, marts_sensors
+from gossamer import declarations
+from gossamer.settings import Settings
+from resources import build_resources
+from sensors.chains import build_chain_sensor
+from sensors.schedules import build_job, build_schedule
+
+log = logging.getLogger("gossamer")
+
+
+def build_defs(
+    settings: Settings | None = None, *, only: Sequence[str] = ("*",), resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """The definitions of the declared sources whose names match `only`; `resources` replaces some by name."""
+    settings = settings or Settings.load()
+    declared = declarations.load(settings.sources)
+    for error in declared.errors:
+        log.warning("Source %s is left out: %s", error.name, error)
+    chosen = list(declared.select(only).sources.values())
+    assets = [a for source in chosen for a in build_source_assets(source, declared.sources, bool(settings.mongo_uri))]
+    marts = build_marts(settings, [source.name for source in chosen])
+    return dg.Definitions(
+        assets=[*assets, *marts],
+        jobs=[build_job(source) for source in chosen],
+        schedules=[build_schedule(source) for source in chosen if source.spec.schedule],
+        sensors=[
+            *(build_chain_sensor(source) for source in chosen if source.spec.seeds.upstream),
+            *marts_sensors(marts),
+        ],
+        resources={**build_resources(settings), **(resources or {})},
+        # A run has a handful of short steps around one crawl, which has a process of its own already.
+        executor=dg.in_process_executor,
+        metadata={f"left out: {error.name}": str(error) for error in declared.errors},
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Every declared source."""
+    return build_defs()
+
+
+def __getattr__(attribute: str) -> dg.Definitions:
+    kind, separator, value = attribute.partition("=")
+    if separator and kind == "only":
+        return build_defs(only=[pattern.strip() for pattern in value.split(",")])
+    if separator and kind == "folder":
+        return build_defs(Settings.load(sources=value))
+    raise AttributeError(f"definitions has no attribute {attribute!r}; use defs, only=NAMES or folder=PATH")

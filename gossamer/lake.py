@@ -1,0 +1,270 @@
+"""The lake: where data lies and how it is committed, on a folder and on S3 alike.
+
+Below `published`, a partition is one Parquet object `<layer>/<source>/<key>.parquet`, replaced by one atomic put, with
+its manifest `<key>.json` beside it. `published/<source>` is a Delta table that only `gossamer.publish` writes; here it
+is only read. Nothing here knows what a layer's rows mean.
+"""
+
+import contextlib
+import errno
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gossamer.errors import LakeError
+from gossamer.manifest import CheckResult, Manifest
+from gossamer.partition import SEPARATOR
+
+if TYPE_CHECKING:
+    from obstore.store import LocalStore, ObjectStore
+
+PUBLISHED = "published"
+_VERSION = "gossamer.version"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Rows on local disk, complete but not in the lake yet."""
+
+    path: Path
+    version: str
+    rows: int
+    columns: Mapping[str, str]
+
+    @property
+    def frame(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path, glob=False)
+
+
+@contextlib.contextmanager
+def stage(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[Staged]:
+    """Computes `frame` once, streaming, into a temporary Parquet file that lives as long as the context."""
+    version = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
+        path = Path(folder) / "rows.parquet"
+        try:
+            frame.lazy().sink_parquet(path, metadata={_VERSION: version}, compression="zstd")
+        except OSError as error:
+            raise LakeError(f"Cannot write temporary rows to {path}: {error}. Make room or set TMPDIR.") from error
+        columns = {name: str(dtype) for name, dtype in pl.read_parquet_schema(path).items()}
+        rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+        yield Staged(path, version, rows, columns)
+
+
+class Lake:
+    """The objects of one lake: a local folder (made where it is missing) or `s3://bucket/prefix`.
+
+    S3 endpoint and credentials come from the standard AWS_* variables, for every library alike.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.is_local = "://" not in uri
+
+    @cached_property
+    def store(self) -> "ObjectStore":
+        """The obstore view of the lake; conditional puts work on both kinds."""
+        from obstore.store import LocalStore, from_url
+
+        with _named("open the lake", self.uri):
+            return LocalStore(self.uri, mkdir=True) if self.is_local else from_url(self.uri)
+
+    def url(self, path: str) -> str:
+        """The address of an object, as Polars, Delta and people take it."""
+        return f"{self.uri}/{path}"
+
+    def get(self, path: str) -> bytes | None:
+        """The object's bytes, or None where there is none."""
+        import obstore
+
+        with _named("read", self.url(path)):
+            try:
+                return bytes(obstore.get(self.store, path).bytes())
+            except FileNotFoundError:
+                return None
+
+    def put(self, path: str, content: bytes | Path) -> None:
+        """Replaces the object by one atomic put: a reader sees the old one or the new one."""
+        import obstore
+
+        with _named("write", self.url(path)):
+            obstore.put(self.store, path, content)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Puts the object only where there is none; False where there was one."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with _named("write", self.url(path)):
+            try:
+                obstore.put(self.store, path, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def delete(self, path: str) -> None:
+        """Removes the object, where there is one."""
+        import obstore
+
+        with _named("delete", self.url(path)), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.store, path)
+
+    def paths(self, prefix: str) -> Iterator[str]:
+        """The paths of the objects below a prefix."""
+        import obstore
+
+        with _named("list", self.url(prefix)):
+            for batch in obstore.list(self.store, prefix):
+                yield from (meta["path"] for meta in batch)
+
+    def get_json(self, path: str) -> Any:
+        """The object read as JSON, or None where there is none."""
+        content = self.get(path)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise LakeError(f"{self.url(path)} is not JSON ({error}). Materialise its partition again.") from error
+
+    def put_json(self, path: str, value: Any) -> None:
+        self.put(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+
+    # -- partitions of the layers below `published` ---------------------------------------------------------------
+
+    def commit(
+        self,
+        layer: str,
+        source: str,
+        key: str,
+        staged: Staged,
+        *,
+        checks: Sequence[CheckResult] = (),
+        inputs: Mapping[str, str] | None = None,
+        **known: Any,
+    ) -> Manifest:
+        """Replaces a partition: its Parquet object, then its manifest with the verdict.
+
+        Killed between the two puts, the old manifest does not fit the new data, and `current` refuses the pair.
+        `known` takes the other fields of `Manifest` (crawl_id, run_id, code_version, notes).
+        """
+        manifest = Manifest(
+            layer=layer,
+            source=source,
+            partition=key,
+            version=staged.version,
+            rows=staged.rows,
+            columns=dict(staged.columns),
+            checks=tuple(checks),
+            inputs=dict(inputs or {}),
+            **known,
+        )
+        self.put(object_path(layer, source, key), staged.path)
+        self.put(object_path(layer, source, key, ".json"), manifest.model_dump_json(indent=1).encode())
+        return manifest
+
+    def scan(self, layer: str, source: str, key: str) -> pl.LazyFrame:
+        """The rows of one partition, lazily.
+
+        Raises:
+            LakeError: the partition was never materialised.
+        """
+        url = self.url(object_path(layer, source, key))
+        if self.version(layer, source, key) is None:
+            raise LakeError(f"No data for {layer}/{source}, partition {key} ({url}). Materialise it first.")
+        return pl.scan_parquet(url, glob=False)
+
+    def version(self, layer: str, source: str, key: str) -> str | None:
+        """The version inside the partition's Parquet object, None where there is no object."""
+        import obstore
+
+        path = object_path(layer, source, key)
+        with _named("read", self.url(path)):
+            try:
+                obstore.head(self.store, path)
+            except FileNotFoundError:
+                return None
+            return pl.read_parquet_metadata(self.url(path)).get(_VERSION, "")
+
+    def manifest(self, layer: str, source: str, key: str) -> Manifest | None:
+        """The partition's manifest, None where it was never written."""
+        content = self.get(path := object_path(layer, source, key, ".json"))
+        try:
+            return None if content is None else Manifest.model_validate_json(content)
+        except ValueError as error:
+            raise LakeError(f"{self.url(path)} is not a manifest. Materialise its partition again.") from error
+
+    def current(self, layer: str, source: str, key: str) -> Manifest:
+        """The manifest of the data that lies there now.
+
+        Raises:
+            LakeError: there is no data, or the manifest speaks of other data (a write was cut short).
+        """
+        version, manifest = self.version(layer, source, key), self.manifest(layer, source, key)
+        if version is None or manifest is None:
+            raise LakeError(f"No data for {layer}/{source}, partition {key}. Materialise it first.")
+        if manifest.version != version:
+            raise LakeError(
+                f"{layer}/{source}, partition {key}: the data was replaced, its verdict was not (a write was cut short). "
+                "Materialise it again."
+            )
+        return manifest
+
+    def partitions(self, layer: str, source: str) -> list[str]:
+        """The keys of the partitions that have data, in order."""
+        prefix = f"{layer}/{source}/"
+        names = (path.removeprefix(prefix) for path in self.paths(prefix))
+        return sorted(_key(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet"))
+
+    # -- published tables, for readers ----------------------------------------------------------------------------
+
+    def table_url(self, source: str) -> str:
+        """Where the source's Delta table is."""
+        return self.url(f"{PUBLISHED}/{source}")
+
+    def scan_published(self, source: str, key: str | None = None, version: int | None = None) -> pl.LazyFrame | None:
+        """The published rows (of one partition, at one table version), None where nothing was published yet."""
+        from deltalake import DeltaTable
+
+        with _named("read", self.table_url(source)):
+            if not DeltaTable.is_deltatable(self.table_url(source)):
+                return None
+            frame = pl.scan_delta(self.table_url(source), version=version)
+        return frame if key is None else frame.filter(pl.col("partition_key") == key)
+
+
+def object_path(layer: str, source: str, key: str, suffix: str = ".parquet") -> str:
+    """Where a partition's object lies; `|` is kept out of file names."""
+    return f"{layer}/{source}/{key.replace(SEPARATOR, '~')}{suffix}"
+
+
+def _key(name: str) -> str:
+    return name.replace("~", SEPARATOR)
+
+
+@contextlib.contextmanager
+def _named(action: str, place: str) -> Iterator[None]:
+    """Turns what storage libraries raise into a `LakeError` that names the place and the remedy."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError, pl.exceptions.ComputeError) as error:
+        text = str(error)
+        first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "StorageFull" in text:
+            raise LakeError(
+                f"No space left: {action} {place}. Make room and run it again; nothing was lost."
+            ) from error
+        raise LakeError(f"Cannot {action} {place}: {first_line}. Check that it exists and may be used.") from error
+
+
+def free_bytes(lake: Lake) -> int | None:
+    """Free space under a local lake, None on S3."""
+    return shutil.disk_usage(lake.uri).free if lake.is_local and Path(lake.uri).exists() else None

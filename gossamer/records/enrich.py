@@ -1,0 +1,112 @@
+"""The enriched layer: declared joins with other sources' published rows, then the source's own `enrich`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from gossamer.errors import GossamerError
+from gossamer.lake import Lake
+from gossamer.records import transform
+from gossamer.source import Join, Source
+
+
+class JoinError(GossamerError):
+    """A declared join that cannot be made: nothing to join with, unknown columns, or several rows for one."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What a join did: rows that were joined, and how many of them found no match."""
+
+    source: str
+    rows: int
+    unmatched: int
+    max_unmatched: float | None
+    examples: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        return self.unmatched / self.rows if self.rows else 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.share <= (self.max_unmatched or 0.0)
+
+
+def upstream(source: Source, lake: Lake, key: str) -> dict[str, pl.LazyFrame]:
+    """The published rows that the source's joins read, by source name.
+
+    Raises:
+        JoinError: nothing is published there.
+    """
+    frames = {}
+    for join in source.spec.enrich.join:
+        rows = lake.scan_published(join.source)
+        wanted = _latest(rows) if join.partition == "latest" else key
+        rows = None if rows is None or wanted is None else rows.filter(pl.col("partition_key") == wanted)
+        if rows is None or rows.head(1).collect().is_empty():
+            which = "yet" if join.partition == "latest" else f"for partition {key}"
+            raise JoinError(
+                f"{source.name} joins `{join.source}`, which has nothing published {which}. "
+                f"Materialise published/{join.source} first."
+            )
+        frames[join.source] = rows
+    return frames
+
+
+def _latest(rows: pl.LazyFrame | None) -> str | None:
+    if rows is None:
+        return None
+    latest: str | None = rows.select(pl.col("partition_key").max()).collect().item()
+    return latest
+
+
+def enrich(
+    source: Source, frame: pl.LazyFrame, upstream: Mapping[str, pl.LazyFrame]
+) -> tuple[pl.LazyFrame, list[Joined]]:
+    """The clean rows with the columns of every declared join and what the source's own `enrich` adds.
+
+    Joined columns keep their names; one that the row has already gets the suffix `_<source>`. Provenance and
+    `partition_key` of the other source are left out.
+
+    Raises:
+        JoinError: a column to join on is unknown or of another type, or the other source has several rows for one key.
+        transform.TransformError: the source's own code failed.
+    """
+    joined = []
+    for join in source.spec.enrich.join:
+        frame, outcome = _join(source, frame, join, upstream[join.source])
+        joined.append(outcome)
+    return transform.apply(source, "enrich", frame, dict(upstream)), joined
+
+
+def _join(source: Source, frame: pl.LazyFrame, join: Join, rows: pl.LazyFrame) -> tuple[pl.LazyFrame, Joined]:
+    here, there = list(join.on.keys()), list(join.on.values())
+    place = f"{source.folder / 'source.yaml'}: enrich.join of `{join.source}`"
+    left, right = frame.collect_schema(), rows.collect_schema()
+    for schema, names, of in ((left, here, source.name), (right, there, join.source)):
+        if unknown := [name for name in names if name not in schema]:
+            raise JoinError(f"{place}: {of} has no column {', '.join(unknown)}. It has: {', '.join(schema.names())}.")
+    if differ := [f"{a} {left[a]} and {b} {right[b]}" for a, b in join.on.items() if left[a] != right[b]]:
+        raise JoinError(f"{place}: {'; '.join(differ)} are of different types. Declare the same type in both sources.")
+    right_rows = rows.select(name for name in right.names() if name in there or not _internal(name))
+    twice = right_rows.group_by(there).len().filter(pl.col("len") > 1).head(1).collect()
+    if not twice.is_empty():
+        raise JoinError(
+            f"{place}: `{join.source}` has {twice['len'][0]} rows for {dict(twice.row(0, named=True))}. "
+            "Join on columns that identify one row."
+        )
+    missing = frame.join(right_rows, left_on=here, right_on=there, how="anti")
+    rows_in = frame.select(pl.len()).collect().item()
+    unmatched = missing.select(pl.len()).collect().item()
+    examples = missing.select(
+        pl.concat_str(pl.col(here).cast(pl.String), separator=", ", ignore_nulls=True).alias("on")
+    )
+    shown = tuple(str(value) for value in examples.unique(maintain_order=True).head(5).collect()["on"])
+    result = frame.join(right_rows, left_on=here, right_on=there, how=join.how, suffix=f"_{join.source}")
+    return result, Joined(join.source, rows_in, unmatched, join.max_unmatched, shown)
+
+
+def _internal(column: str) -> bool:
+    return column.startswith("_") or column in ("partition_key", "extra")

@@ -1,0 +1,182 @@
+"""From text as scraped to typed values: one Polars expression for each declared type.
+
+What is text but cannot be read as its type becomes null here; `clean` keeps the text beside it. Nothing is guessed: a
+date without a day, or a price without digits, is no value. Types not of one column (money) give several.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from urllib.parse import urljoin
+
+import polars as pl
+
+from gossamer.source import FieldType
+
+MONEY = pl.Decimal(18, 4)
+INSTANT = pl.Datetime("us", "UTC")
+_MAX_MONEY = Decimal(10) ** 14
+
+#: ISO 4217 codes of the symbols that stand for one currency only, or nearly so; others stay as they were written.
+CURRENCIES = {
+    "£": "GBP",
+    "€": "EUR",
+    "$": "USD",
+    "US$": "USD",
+    "¥": "JPY",
+    "₹": "INR",
+    "₽": "RUB",
+    "₩": "KRW",
+    "zł": "PLN",
+}
+_NEGATIVE = re.compile(r"(?:^|[^\w.,])[-−–]\s*\D{0,4}\d|^\D{0,4}[-−–]\s*\d|^\(.*\d.*\)$")  # noqa: RUF001
+_TRUE, _FALSE = ["true", "yes", "1", "on"], ["false", "no", "0", "off"]
+
+
+def columns(name: str, kind: FieldType) -> dict[str, pl.DataType]:
+    """The columns that a declared field has in `clean`, and their types."""
+    if kind == "money":
+        return {name: MONEY, f"{name}_currency": pl.String()}
+    return {name: _TYPES[kind]}
+
+
+_TYPES: dict[FieldType, pl.DataType] = {
+    "str": pl.String(),
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "date": pl.Date(),
+    "datetime": INSTANT,
+    "url": pl.String(),
+    "json": pl.String(),
+}
+
+
+def expressions(name: str, kind: FieldType) -> list[pl.Expr]:
+    """Expressions over a raw frame (text column `name`, provenance `_url`, `_fetched_at`) for `columns(name, kind)`."""
+    text = pl.col(name).str.strip_chars()
+    if kind == "money":
+        parsed = _each(text, _money, pl.Struct({"amount": MONEY, "currency": pl.String}))
+        return [
+            parsed.struct.field("amount").alias(name),
+            parsed.struct.field("currency").alias(f"{name}_currency"),
+        ]
+    simple: dict[FieldType, Callable[[], pl.Expr]] = {
+        "str": lambda: pl.when(text != "").then(text),
+        "json": lambda: pl.when(text != "").then(text),
+        "int": lambda: text.cast(pl.Int64, strict=False),
+        "float": lambda: _finite(text.cast(pl.Float64, strict=False)),
+        "bool": lambda: (
+            pl.when(text.str.to_lowercase().is_in(_TRUE))
+            .then(True)
+            .when(text.str.to_lowercase().is_in(_FALSE))
+            .then(False)
+        ),
+        "date": lambda: pl.coalesce(
+            text.str.to_date("%Y-%m-%d", strict=False), _each_dated(text, _instant, INSTANT).dt.date()
+        ),
+        "datetime": lambda: _each_dated(text, _instant, INSTANT),
+        "url": lambda: _each_pair(text, pl.col("_url"), _absolute_url, pl.String()),
+    }
+    return [simple[kind]().alias(name)]
+
+
+def _finite(number: pl.Expr) -> pl.Expr:
+    return pl.when(number.is_finite()).then(number)
+
+
+def _each(text: pl.Expr, parse: Callable[[str], object], dtype: pl.DataType) -> pl.Expr:
+    """`parse` over a text column, once for each distinct text of a batch."""
+
+    def batch(series: pl.Series) -> pl.Series:
+        values = series.unique().drop_nulls().to_list()
+        parsed = {value: parse(value) for value in values}
+        return pl.Series(series.name, [parsed.get(value) for value in series], dtype=dtype, strict=True)
+
+    return text.map_batches(batch, return_dtype=dtype, is_elementwise=True)
+
+
+def _each_pair(text: pl.Expr, other: pl.Expr, parse: Callable[..., object], dtype: pl.DataType) -> pl.Expr:
+    """The same with a second column, whose value `parse` takes as well."""
+
+    def batch(series: pl.Series) -> pl.Series:
+        pairs = series.struct.unnest().rows()
+        parsed = {pair: parse(*pair) for pair in set(pairs) if pair[0]}
+        return pl.Series(series.name, [parsed.get(pair) for pair in pairs], dtype=dtype, strict=True)
+
+    pair = pl.struct(text.alias("text"), other.alias("other"))
+    return pair.map_batches(batch, return_dtype=dtype, is_elementwise=True)
+
+
+def _each_dated(text: pl.Expr, parse: Callable[..., object], dtype: pl.DataType) -> pl.Expr:
+    # "yesterday" is relative to the day the page was fetched, so that extracting again gives the same date.
+    return _each_pair(text, pl.col("_fetched_at").dt.truncate("1d"), parse, dtype)
+
+
+def _money(text: str) -> dict[str, object] | None:
+    from price_parser import Price
+
+    price = Price.fromstring(text)
+    if price.amount is None or abs(price.amount) >= _MAX_MONEY:
+        return None
+    # price-parser drops a sign, and reads "free" as zero, which is right.
+    amount = -price.amount if _NEGATIVE.search(text.strip()) else price.amount
+    try:
+        amount = amount.quantize(Decimal("0.0001"))
+    except InvalidOperation:
+        return None
+    return {"amount": amount, "currency": CURRENCIES.get(price.currency or "", price.currency)}
+
+
+def _instant(text: str, fetched: datetime | None) -> datetime | None:
+    import dateparser
+
+    try:
+        return _utc(datetime.fromisoformat(text))
+    except ValueError:
+        pass
+    base = (fetched or datetime.now(UTC)).replace(tzinfo=None)
+    found = dateparser.parse(text, settings={"STRICT_PARSING": True, "RELATIVE_BASE": base, "TIMEZONE": "UTC"})
+    return _utc(found) if found else None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _absolute_url(text: str, page: str | None) -> str | None:
+    from w3lib.url import safe_url_string
+
+    try:
+        url = safe_url_string(urljoin(page or "", text))
+    except ValueError:
+        return None
+    return url if url.startswith(("http://", "https://")) else None
+
+
+def unparsed(fields: Iterable[tuple[str, FieldType]]) -> pl.Expr:
+    """A JSON object of the fields that had text and gave no value, or null.
+
+    Raw text is expected in columns named `_raw_<field>`, parsed values in `<field>`.
+    """
+    missed = [
+        pl.when((pl.col(f"_raw_{name}").str.strip_chars() != "") & pl.col(name).is_null())
+        .then(pl.concat_str(pl.lit(f'"{name}":'), _json_text(pl.col(f"_raw_{name}"))))
+        .alias(name)
+        for name, kind in fields
+        if kind not in ("str", "json")
+    ]
+    if not missed:
+        return pl.lit(None, dtype=pl.String).alias("_unparsed")
+    listed = pl.concat_list(missed).list.drop_nulls()
+    return (
+        pl.when(listed.list.len() > 0)
+        .then(pl.concat_str(pl.lit("{"), listed.list.join(","), pl.lit("}")))
+        .alias("_unparsed")
+    )
+
+
+def _json_text(text: pl.Expr) -> pl.Expr:
+    encoded = pl.struct(t=text).struct.json_encode()
+    return encoded.str.slice(5, encoded.str.len_chars() - 6)

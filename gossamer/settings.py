@@ -1,0 +1,69 @@
+"""Where a user's sources, lake, Dagster instance and targets are: the one place that reads GOSSAMER_* variables.
+
+Command line, Dagster, crawl processes, dbt and tests all take their places from here, so that they agree. Nothing is
+read when a module is imported.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+HOME = PROJECT / ".gossamer"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The places of one installation.
+
+    Attributes:
+        sources: folder of declared sources, one sub-folder each (`GOSSAMER_SOURCES`, default `sources/`).
+        lake: folder or `s3://bucket/prefix` (`GOSSAMER_LAKE`, default `.gossamer/lake`). S3 credentials come from the
+            standard AWS_* variables.
+        warehouse: DuckDB file that holds the marts (`GOSSAMER_WAREHOUSE`; default beside a local lake, in
+            `.gossamer` for a lake on S3).
+        dagster_home: Dagster's instance folder (`DAGSTER_HOME`, default `.gossamer/dagster`).
+        dbt_project: folder of the dbt project (`GOSSAMER_DBT_PROJECT`, default `dbt_project/`).
+        mongo_uri: MongoDB connection string with the database's name, or None: no MongoDB assets (`GOSSAMER_MONGO_URI`).
+            A secret: never logged.
+    """
+
+    sources: Path
+    lake: str
+    warehouse: Path
+    dagster_home: Path
+    dbt_project: Path
+    mongo_uri: str | None = None
+
+    @classmethod
+    def load(
+        cls, sources: str | Path | None = None, lake: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> "Settings":
+        """The settings of this process; `sources` and `lake` (options of a command) come before the environment."""
+        env = os.environ if environ is None else environ
+        lake_place = str(lake or env.get("GOSSAMER_LAKE") or HOME / "lake")
+        if "://" not in lake_place:
+            lake_place = str(Path(lake_place).expanduser().resolve())
+        local_home = Path(lake_place).parent if "://" not in lake_place else HOME
+        return cls(
+            sources=Path(sources or env.get("GOSSAMER_SOURCES") or PROJECT / "sources").expanduser().resolve(),
+            lake=lake_place,
+            warehouse=Path(env.get("GOSSAMER_WAREHOUSE") or local_home / "warehouse.duckdb").expanduser().resolve(),
+            dagster_home=Path(env.get("DAGSTER_HOME") or HOME / "dagster").expanduser().resolve(),
+            dbt_project=Path(env.get("GOSSAMER_DBT_PROJECT") or PROJECT / "dbt_project").expanduser().resolve(),
+            mongo_uri=env.get("GOSSAMER_MONGO_URI") or None,
+        )
+
+    def environ(self) -> dict[str, str]:
+        """The variables that give a child process the same places."""
+        variables = {
+            "GOSSAMER_SOURCES": str(self.sources),
+            "GOSSAMER_LAKE": self.lake,
+            "GOSSAMER_WAREHOUSE": str(self.warehouse),
+            "GOSSAMER_DBT_PROJECT": str(self.dbt_project),
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+        if self.mongo_uri:
+            variables["GOSSAMER_MONGO_URI"] = self.mongo_uri
+        return variables

@@ -1,0 +1,327 @@
+"""A source's declaration: what `source.yaml` may say (`SourceSpec`), and a declared source in its folder (`Source`).
+
+Reading the files, and what holds between several sources (names, chains), is in `gossamer.declarations`. Here is what
+one declaration means. What a declaration can name and this version cannot do is refused by name, never ignored.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from croniter import croniter
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from gossamer.partition import Partitions, Slice
+from gossamer.strict import Strict
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+#: Column names that the platform writes itself; provenance columns begin with an underscore, which fields cannot.
+RESERVED_FIELDS = frozenset({"partition_key", "extra"})
+
+FieldType = Literal["str", "int", "float", "bool", "money", "date", "datetime", "url", "json"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def not_available(what: str) -> Any:
+    """A field that the design knows and this version cannot do: refused by name."""
+
+    def refuse(value: object) -> object:
+        if value in (None, False):
+            return value
+        raise ValueError(f"{what} is not available yet; remove it")
+
+    return BeforeValidator(refuse)
+
+
+def _duration(value: object) -> object:
+    match = re.fullmatch(r"(\d+)\s*([smhd])", value) if isinstance(value, str) else None
+    if match:
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError(f"{value!r} is not a duration; write a number and s, m, h or d, like 90s or 2h")
+
+
+def _size(value: object) -> object:
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?B)", value) if isinstance(value, str) else None
+    if match:
+        return int(match[1]) * _SIZES[match[2]]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{value!r} is not a size; write a number and B, KB, MB, GB or TB, like 5GB")
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{url!r} is not a web address; write it whole, like https://example.com/")
+    return url
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=str | int)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Upstream(Strict):
+    """Seeds from another source's published rows (a chain)."""
+
+    source: str = Field(description="name of the source whose published rows seed this crawl")
+    select: str = Field(
+        "select url from rows",
+        description="SQL over `rows`, the upstream's published partition of the same key; its first column is the URL",
+    )
+
+
+class Seeds(Strict):
+    """Where a crawl begins: exactly one of the four. `{partition}`, `{period}` and `{segment}` are filled in."""
+
+    urls: tuple[HttpUrl, ...] | None = Field(None, min_length=1, description="the first pages")
+    file: str | None = Field(None, description="a text file in the source's folder, one URL a line, # for comments")
+    sitemap: HttpUrl | None = Field(None, description="a sitemap (or sitemap index) whose pages are the seeds")
+    upstream: Upstream | None = Field(None, alias="from", description="another source's published rows (a chain)")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Seeds":
+        given = [name for name in ("urls", "file", "sitemap", "upstream") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of urls, file, sitemap and from")
+        return self
+
+
+class Politeness(Strict):
+    """How gently a site is treated."""
+
+    robots: Literal["obey", "ignore"] = Field("obey", description="robots.txt")
+    requests_per_second: float | None = Field(5, gt=0, description="at most so many requests a second to one host")
+    concurrency: int = Field(8, ge=1, le=256, description="at most so many requests at once")
+
+
+class Fetch(Strict):
+    """How pages are fetched."""
+
+    mode: Annotated[Literal["full"], BeforeValidator(lambda v: _only_full(v))] = "full"
+    javascript: Annotated[Literal[False], not_available("fetch.javascript")] = False
+    archive: Annotated[Literal[False], not_available("fetch.archive")] = False
+    allow_private: bool = Field(False, description="allow seeds and redirects to private and loopback addresses")
+
+
+def _only_full(value: object) -> object:
+    if value == "changed":
+        raise ValueError("fetch.mode: changed is not available yet; remove it")
+    return value
+
+
+class Complete(Strict):
+    """When a crawl counts as complete. Seeds are always required."""
+
+    required: tuple[str, ...] = Field((), description="callback names or URL patterns whose pages must all be fetched")
+    tolerate: float = Field(0.01, ge=0, lt=1, description="share of the other pages that may fail")
+
+    @field_validator("required")
+    @classmethod
+    def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"{pattern!r} is neither a callback's name nor a regular expression: {error}"
+                ) from error
+        return patterns
+
+
+class Limits(Strict):
+    """What ends a crawl early (and leaves the partition incomplete)."""
+
+    pages: int | None = Field(None, ge=1, description="responses")
+    duration: Duration | None = Field(None, description="time, like 90s or 2h")
+    bytes: Size | None = Field(None, description="bytes received, like 5GB")
+    error_rate: float | None = Field(None, gt=0, le=1, description="share of failed requests, judged from 100 on")
+
+
+class Record(Strict):
+    """What a row is: its fields and their types, and the fields that identify it."""
+
+    key: tuple[str, ...] = Field(min_length=1, description="fields that identify a record within its partition")
+    fields: dict[str, FieldType] = Field(
+        default_factory=dict, description="declared fields; others are kept in the JSON column `extra`"
+    )
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_or_many(cls, key: object) -> object:
+        return [key] if isinstance(key, str) else key
+
+    @field_validator("fields")
+    @classmethod
+    def _plain_names(cls, fields: dict[str, str]) -> dict[str, str]:
+        for name in fields:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"field {name!r}: use lower-case letters, digits and '_', a letter first")
+            if name in RESERVED_FIELDS or (name.endswith("_currency") and fields.get(name[:-9]) == "money"):
+                raise ValueError(f"field {name!r} is a column of the platform's own; choose another name")
+        return fields
+
+    @model_validator(mode="after")
+    def _key_is_declared(self) -> "Record":
+        for name in self.key:
+            if name not in self.fields:
+                known = ", ".join(self.fields) or "none"
+                raise ValueError(f"key names the unknown field {name!r}; declared fields: {known}")
+        return self
+
+
+class Join(Strict):
+    """Columns of another source's published rows, joined to the clean rows."""
+
+    source: str = Field(description="name of the source that is joined")
+    on: dict[str, str] = Field(description="column here -> column there; a name or a list where both are the same")
+    how: Literal["left", "inner"] = Field("left", description="left keeps rows without a match; inner drops them")
+    partition: Literal["same", "latest"] = Field("same", description="which published partition is joined")
+    max_unmatched: float | None = Field(
+        None, ge=0, le=1, description="more rows than this share without a match block publication; else they warn"
+    )
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _pairs(cls, on: object) -> object:
+        names = [on] if isinstance(on, str) else on
+        return {name: name for name in names} if isinstance(names, list) else names
+
+
+class Enrich(Strict):
+    """What is added to the clean rows."""
+
+    join: tuple[Join, ...] = ()
+
+
+class SourceSpec(Strict):
+    """The declaration of one source (`sources/<name>/source.yaml`)."""
+
+    name: str = Field(description="lower-case letters, digits and '_'; the name of its assets, tables and folders")
+    owner: str | None = Field(None, description="who answers for it: an e-mail address or team:<name>")
+    description: str | None = Field(None, description="what it is, for the catalogue")
+    tags: dict[str, str] = Field(default_factory=dict, description="tags of its assets")
+    spider: str = Field(description="module:Class of an ordinary scrapy.Spider, e.g. spider:BooksSpider")
+    partitions: Partitions = Field(default_factory=lambda: Partitions(period="daily"))
+    schedule: str | None = Field(None, description="when the current partition is crawled: five-field cron")
+    timezone: str = Field("UTC", description="time zone of the schedule")
+    seeds: Seeds
+    politeness: Politeness = Field(default_factory=Politeness)
+    fetch: Fetch = Field(default_factory=Fetch)
+    complete: Complete = Field(default_factory=Complete)
+    limits: Limits = Field(default_factory=Limits)
+    record: Record
+    enrich: Enrich = Field(default_factory=Enrich)
+    checks: str | None = Field(
+        None, description="suite of expectations in the folder; expectations.json if it is there"
+    )
+    extract: Annotated[None, not_available("extract (a source without code)")] = None
+    workers: Annotated[None, not_available("workers")] = None
+    deliver: Annotated[None, not_available("deliver")] = None
+    retention: Annotated[None, not_available("retention")] = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a name; use lower-case letters, digits and '_', a letter first")
+        return name
+
+    @field_validator("owner")
+    @classmethod
+    def _an_owner(cls, owner: str | None) -> str | None:
+        if owner and not re.fullmatch(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+            raise ValueError(f"{owner!r} is not an owner; write an e-mail address or team:<name>")
+        return owner
+
+    @field_validator("tags")
+    @classmethod
+    def _plain_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        for key, value in tags.items():
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", key) or not re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", value):
+                raise ValueError(f"tag {key}: {value!r}: use letters, digits, '.', '_' and '-', 63 at most")
+        return tags
+
+    @field_validator("spider")
+    @classmethod
+    def _module_and_class(cls, spider: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", spider):
+            raise ValueError(f"{spider!r} does not name a spider; write module:Class, like spider:BooksSpider")
+        return spider
+
+    @field_validator("schedule")
+    @classmethod
+    def _five_fields(cls, schedule: str | None) -> str | None:
+        if schedule and (len(schedule.split()) != 5 or not croniter.is_valid(schedule)):
+            raise ValueError(f"{schedule!r} is not a five-field cron expression; e.g. '0 5 * * *' is daily at 05:00")
+        return schedule
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"{name!r} is not a time zone; use a name of the IANA list, such as UTC or Europe/Berlin")
+        return name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A declared source: its declaration, and the folder with its code, suite and fixtures."""
+
+    spec: SourceSpec
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def spider_file(self) -> Path:
+        return self.folder / f"{self.spec.spider.partition(':')[0]}.py"
+
+    @property
+    def spider_class(self) -> str:
+        return self.spec.spider.partition(":")[2]
+
+    @property
+    def transform_file(self) -> Path | None:
+        """`transform.py`, where the source ships one."""
+        path = self.folder / "transform.py"
+        return path if path.is_file() else None
+
+    @property
+    def suite_file(self) -> Path | None:
+        """The suite of expectations for `clean`, where the source ships one."""
+        path = self.folder / (self.spec.checks or "expectations.json")
+        return path if path.is_file() else None
+
+    @property
+    def upstreams(self) -> set[str]:
+        """Names of the sources whose published rows this one reads (its chain and its joins)."""
+        joined = {join.source for join in self.spec.enrich.join}
+        return joined | ({self.spec.seeds.upstream.source} if self.spec.seeds.upstream else set())
+
+    def partition(self, key: str) -> Slice:
+        """What a key of this source stands for; raises `PartitionKeyError` where it has no such partition."""
+        return self.spec.partitions.parse(key)
+
+    def code_version(self, *parts: Literal["spec", "spider", "transform", "suite"]) -> str:
+        """A short hash of the named parts of the source: what decides whether an asset's code has changed."""
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part.encode())
+            if part == "spec":
+                digest.update(self.spec.model_dump_json().encode())
+            else:
+                path = {"spider": self.spider_file, "transform": self.transform_file, "suite": self.suite_file}[part]
+                digest.update(path.read_bytes() if path and path.is_file() else b"-")
+        return digest.hexdigest()[:12]

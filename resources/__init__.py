@@ -1,0 +1,27 @@
+"""What assets need from outside: the lake, the IO manager over it, crawl launchers, MongoDB, dbt.
+
+Each is a Dagster resource, chosen and configured here and nowhere else; what it does lives in `gossamer`. Assets take
+them by name, so that tests and production can give others.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from gossamer.settings import Settings
+from resources.lake import LakeIOManager, LakeResource
+from resources.launcher import LocalLauncher
+from resources.mongo import MongoResource
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """The resources of one installation, by the names under which assets ask for them."""
+    lake = LakeResource(uri=settings.lake)
+    resources: dict[str, Any] = {
+        "lake": lake,
+        "lake_io": LakeIOManager(lake=lake),
+        "launcher": LocalLauncher(sources=str(settings.sources), lake=settings.lake),
+    }
+    if settings.mongo_uri:
+        resources["mongo"] = MongoResource(uri=dg.EnvVar("GOSSAMER_MONGO_URI"))
+    return resources
