@@ -1,0 +1,41 @@
+"""Fixtures that several test modules share. Servers are started once per session, when the first test asks for one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import services
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[services.S3]:
+    """A real S3 server with one bucket, shared: keep to a prefix of your own."""
+    with services.s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[services.Postgres]:
+    """A real Postgres, shared."""
+    with services.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[services.Mongo]:
+    """A server of MongoDB's protocol, shared: keep to collections of your own."""
+    with services.mongo() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Iterator[services.Corpora]:
+    """Real sites on loopback, and what they hold in truth."""
+    with services.corpora() as sites:
+        yield sites
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a browser."""
+    return services.chromium()
