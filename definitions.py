@@ -12,11 +12,12 @@ from typing import Any
 import dagster as dg
 
 from assets import build_source_assets
-from assets.marts import build_marts, marts_sensors
+from assets.marts import build_dbt_resource, build_marts
 from gossamer import declarations
 from gossamer.settings import Settings
 from resources import build_resources
 from sensors.chains import build_chain_sensor
+from sensors.marts import build_marts_job, build_marts_sensor
 from sensors.schedules import build_job, build_schedule
 
 log = logging.getLogger("gossamer")
@@ -31,17 +32,20 @@ def build_defs(
     for error in declared.errors:
         log.warning("Source %s is left out: %s", error.name, error)
     chosen = list(declared.select(only).sources.values())
-    assets = [a for source in chosen for a in build_source_assets(source, declared.sources, bool(settings.mongo_uri))]
+    assets = [a for source in chosen for a in build_source_assets(source, mongo=bool(settings.mongo_uri))]
     marts = build_marts(settings, [source.name for source in chosen])
+    given = build_resources(settings)
+    if marts:
+        given["dbt"] = build_dbt_resource(settings)
     return dg.Definitions(
         assets=[*assets, *marts],
-        jobs=[build_job(source) for source in chosen],
+        jobs=[*(build_job(source) for source in chosen), *([build_marts_job()] if marts else [])],
         schedules=[build_schedule(source) for source in chosen if source.spec.schedule],
         sensors=[
             *(build_chain_sensor(source) for source in chosen if source.spec.seeds.upstream),
-            *marts_sensors(marts),
+            *([build_marts_sensor()] if marts else []),
         ],
-        resources={**build_resources(settings), **(resources or {})},
+        resources={**given, **(resources or {})},
         # A run has a handful of short steps around one crawl, which has a process of its own already.
         executor=dg.in_process_executor,
         metadata={f"left out: {error.name}": str(error) for error in declared.errors},

@@ -7,20 +7,20 @@ one declaration means. What a declaration can name and this version cannot do is
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from gossamer.partition import Partitions, Slice
+from gossamer.partition import Partitions, Slice, TimeZone
 from gossamer.strict import Strict
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Column names that the platform writes itself; provenance columns begin with an underscore, which fields cannot.
+RESERVED_NAMES = frozenset({"marts", "rows"})
 RESERVED_FIELDS = frozenset({"partition_key", "extra"})
 
 FieldType = Literal["str", "int", "float", "bool", "money", "date", "datetime", "url", "json"]
@@ -33,7 +33,7 @@ def not_available(what: str) -> Any:
     """A field that the design knows and this version cannot do: refused by name."""
 
     def refuse(value: object) -> object:
-        if value in (None, False):
+        if value is None or value is False:
             return value
         raise ValueError(f"{what} is not available yet; remove it")
 
@@ -41,8 +41,8 @@ def not_available(what: str) -> Any:
 
 
 def _duration(value: object) -> object:
-    match = re.fullmatch(r"(\d+)\s*([smhd])", value) if isinstance(value, str) else None
-    if match:
+    match = re.fullmatch(r"([0-9]{1,7})\s*([smhd])", value) if isinstance(value, str) else None
+    if match and int(match[1]):
         return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     if isinstance(value, timedelta):
         return value
@@ -50,24 +50,42 @@ def _duration(value: object) -> object:
 
 
 def _size(value: object) -> object:
-    match = re.fullmatch(r"(\d+)\s*([KMGT]?B)", value) if isinstance(value, str) else None
-    if match:
+    match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?B)", value) if isinstance(value, str) else None
+    if match and int(match[1]):
         return int(match[1]) * _SIZES[match[2]]
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and value > 0 and not isinstance(value, bool):
         return value
     raise ValueError(f"{value!r} is not a size; write a number and B, KB, MB, GB or TB, like 5GB")
 
 
 def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        whole = False
+    if not whole or re.search(r"\s", url):
         raise ValueError(f"{url!r} is not a web address; write it whole, like https://example.com/")
     return url
+
+
+def _cron(schedule: str) -> str:
+    # Only what cron itself has: croniter also takes words of its own, such as R for "at random".
+    fields = schedule.split()
+    known = all(re.fullmatch(r"(?:[0-9*/,?#L-]|[A-Za-z]{3})+", field) for field in fields)
+    if len(fields) != 5 or not known or not croniter.is_valid(schedule):
+        raise ValueError(f"{schedule!r} is not a five-field cron expression; '0 5 * * *', say, is daily at 05:00")
+    try:
+        croniter(schedule, datetime(2026, 1, 1)).get_next()
+    except CroniterBadDateError as error:
+        raise ValueError(f"{schedule!r} is a date that never comes; '0 5 1 * *', say, is every 1st at 05:00") from error
+    return schedule
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=str | int)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Cron = Annotated[str, AfterValidator(_cron)]
 
 
 class Upstream(Strict):
@@ -100,8 +118,10 @@ class Politeness(Strict):
     """How gently a site is treated."""
 
     robots: Literal["obey", "ignore"] = Field("obey", description="robots.txt")
-    requests_per_second: float | None = Field(5, gt=0, description="at most so many requests a second to one host")
-    concurrency: int = Field(8, ge=1, le=256, description="at most so many requests at once")
+    requests_per_second: float | None = Field(
+        5, gt=0, allow_inf_nan=False, strict=True, description="at most so many requests a second to one host"
+    )
+    concurrency: int = Field(8, ge=1, le=256, strict=True, description="at most so many requests at once")
 
 
 class Fetch(Strict):
@@ -141,7 +161,7 @@ class Complete(Strict):
 class Limits(Strict):
     """What ends a crawl early (and leaves the partition incomplete)."""
 
-    pages: int | None = Field(None, ge=1, description="responses")
+    pages: int | None = Field(None, ge=1, strict=True, description="responses")
     duration: Duration | None = Field(None, description="time, like 90s or 2h")
     bytes: Size | None = Field(None, description="bytes received, like 5GB")
     error_rate: float | None = Field(None, gt=0, le=1, description="share of failed requests, judged from 100 on")
@@ -155,7 +175,7 @@ class Record(Strict):
         default_factory=dict, description="declared fields; others are kept in the JSON column `extra`"
     )
 
-    @field_validator("key", mode="before")
+    @field_validator("key", mode="before", json_schema_input_type=str | list[str])
     @classmethod
     def _one_or_many(cls, key: object) -> object:
         return [key] if isinstance(key, str) else key
@@ -172,6 +192,8 @@ class Record(Strict):
 
     @model_validator(mode="after")
     def _key_is_declared(self) -> "Record":
+        if len(set(self.key)) < len(self.key):
+            raise ValueError("key names a field twice; name it once")
         for name in self.key:
             if name not in self.fields:
                 known = ", ".join(self.fields) or "none"
@@ -190,11 +212,17 @@ class Join(Strict):
         None, ge=0, le=1, description="more rows than this share without a match block publication; else they warn"
     )
 
-    @field_validator("on", mode="before")
+    @field_validator("on", mode="before", json_schema_input_type=str | list[str] | dict[str, str])
     @classmethod
     def _pairs(cls, on: object) -> object:
         names = [on] if isinstance(on, str) else on
-        return {name: name for name in names} if isinstance(names, list) else names
+        if not names:
+            raise ValueError("names no column; name those that are equal in both sources")
+        if not isinstance(names, list):
+            return names
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("is not a list of columns; write names, like [sku, country], or pairs, like {here: there}")
+        return {name: name for name in names}
 
 
 class Enrich(Strict):
@@ -212,8 +240,8 @@ class SourceSpec(Strict):
     tags: dict[str, str] = Field(default_factory=dict, description="tags of its assets")
     spider: str = Field(description="module:Class of an ordinary scrapy.Spider, e.g. spider:BooksSpider")
     partitions: Partitions = Field(default_factory=lambda: Partitions(period="daily"))
-    schedule: str | None = Field(None, description="when the current partition is crawled: five-field cron")
-    timezone: str = Field("UTC", description="time zone of the schedule")
+    schedule: Cron | None = Field(None, description="when the current partition is crawled: five-field cron")
+    timezone: TimeZone = Field("UTC", description="time zone of the schedule")
     seeds: Seeds
     politeness: Politeness = Field(default_factory=Politeness)
     fetch: Fetch = Field(default_factory=Fetch)
@@ -232,6 +260,8 @@ class SourceSpec(Strict):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is a name of the platform's own; choose another")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name; use lower-case letters, digits and '_', a letter first")
         return name
@@ -257,20 +287,6 @@ class SourceSpec(Strict):
         if not re.fullmatch(r"[A-Za-z_]\w*:[A-Za-z_]\w*", spider):
             raise ValueError(f"{spider!r} does not name a spider; write module:Class, like spider:BooksSpider")
         return spider
-
-    @field_validator("schedule")
-    @classmethod
-    def _five_fields(cls, schedule: str | None) -> str | None:
-        if schedule and (len(schedule.split()) != 5 or not croniter.is_valid(schedule)):
-            raise ValueError(f"{schedule!r} is not a five-field cron expression; e.g. '0 5 * * *' is daily at 05:00")
-        return schedule
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError(f"{name!r} is not a time zone; use a name of the IANA list, such as UTC or Europe/Berlin")
-        return name
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,238 @@
+"""From text to values, duplicates, transforms and joins: what a user's rows become."""
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossamer.lake import Lake
+from gossamer.records import enrich, transform
+from gossamer.records.clean import clean, count, deduplicate
+from gossamer.records.values import columns
+from gossamer.source import FieldType, Source, SourceSpec
+
+FETCHED = datetime(2026, 11, 20, 5, tzinfo=UTC)
+FIELDS: dict[str, FieldType] = {
+    "sku": "str",
+    "price": "money",
+    "stock": "int",
+    "rating": "float",
+    "sold": "bool",
+    "added": "date",
+    "seen": "datetime",
+    "link": "url",
+    "tags": "json",
+}
+
+
+def declare(folder: Path, fields: dict[str, FieldType] | None = None, **more: Any) -> Source:
+    declaration = {
+        "name": "shop",
+        "spider": "spider:Shop",
+        "seeds": {"urls": ["https://shop.example/"]},
+        "record": {"key": "sku", "fields": fields or FIELDS},
+        **more,
+    }
+    return Source(SourceSpec.model_validate(declaration), folder)
+
+
+def crawled(*rows: dict[str, str | None]) -> pl.LazyFrame:
+    known = {
+        "extra": None,
+        "_url": "https://shop.example/list/page.html",
+        "_fetched_at": FETCHED,
+        "_page_hash": "h",
+        "_crawl_id": "shop/2026-11-20/1",
+        "_spider_version": "v",
+    }
+    texts = {name: pl.String for name in (*{name for row in rows for name in row}, "extra")}
+    return pl.DataFrame([{**known, **row} for row in rows], schema_overrides=texts).lazy()
+
+
+def one(tmp_path: Path, field: str, text: str | None) -> dict[str, Any]:
+    """The clean row of one crawled text."""
+    rows = clean(declare(tmp_path), crawled({"sku": "a", field: text}), "2026-11-20").collect()
+    return rows.row(0, named=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "currency"),
+    [
+        ("£12.99", "12.99", "GBP"),
+        ("$1,249.00", "1249.00", "USD"),
+        ("1.249,00 €", "1249.00", "EUR"),
+        ("CHF 12.50", "12.50", "CHF"),
+        ("-5,00 €", "-5.00", "EUR"),
+        ("(7.50)", "-7.50", None),
+        ("12-13 pieces £4", "12", "GBP"),
+        ("0", "0", None),
+    ],
+)
+def test_prices_keep_amount_sign_and_currency(tmp_path: Path, text: str, amount: str, currency: str | None) -> None:
+    row = one(tmp_path, "price", text)
+    assert (row["price"], row["price_currency"]) == (Decimal(amount), currency)
+    assert row["_unparsed"] is None
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("stock", " 22 ", 22),
+        ("rating", "4.5", 4.5),
+        ("sold", "Yes", True),
+        ("sold", "false", False),
+        ("added", "12 March 2026", date(2026, 3, 12)),
+        ("added", "2026-01-05", date(2026, 1, 5)),
+        ("added", "yesterday", date(2026, 11, 19)),
+        ("seen", "2026-01-05T10:00:00+02:00", datetime(2026, 1, 5, 8, tzinfo=UTC)),
+        ("link", "../a b", "https://shop.example/a%20b"),
+        ("tags", '["x", 1]', '["x", 1]'),
+    ],
+)
+def test_text_becomes_a_value_of_its_declared_type(tmp_path: Path, field: str, text: str, value: object) -> None:
+    assert one(tmp_path, field, text)[field] == value
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("price", "call us"),
+        ("price", "9" * 40),
+        ("stock", "many"),
+        ("stock", "1.5"),
+        ("rating", "nan"),
+        ("rating", "inf"),
+        ("sold", "perhaps"),
+        ("added", "31 February 2026"),
+        ("added", "March 2026"),
+        ("seen", "soon"),
+        ("link", "javascript:alert(1)"),
+        ("link", "http://[broken"),
+    ],
+)
+def test_what_is_no_value_of_its_type_is_null_and_its_text_is_kept(tmp_path: Path, field: str, text: str) -> None:
+    row = one(tmp_path, field, text)
+    assert row[field] is None
+    assert json.loads(row["_unparsed"]) == {field: text}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("text", [None, "", "   "])
+def test_an_absent_value_is_null_and_not_reported_as_unparsed(tmp_path: Path, field: str, text: str | None) -> None:
+    row = one(tmp_path, field, text) if field != "sku" else one(tmp_path, "tags", text)
+    assert row[field if field != "sku" else "tags"] is None
+    assert row["_unparsed"] is None
+
+
+@given(text=st.text(max_size=30), field=st.sampled_from(sorted(set(FIELDS) - {"sku"})))
+def test_no_text_from_the_web_breaks_a_type(tmp_path_factory: pytest.TempPathFactory, text: str, field: str) -> None:
+    frame = clean(declare(Path("nowhere")), crawled({"sku": "a", field: text}), "2026-11-20").collect()
+    for name, dtype in columns(field, FIELDS[field]).items():
+        assert frame.schema[name] == dtype
+    unparsed = frame["_unparsed"][0]
+    assert unparsed is None or json.loads(unparsed) == {field: text}
+
+
+def test_a_field_that_no_page_had_is_a_column_of_nulls(tmp_path: Path) -> None:
+    frame = clean(declare(tmp_path), crawled({"sku": "a"}), "2026-11-20").collect()
+    assert frame["price"].to_list() == [None]
+    assert frame.schema["price_currency"] == pl.String
+
+
+def test_each_record_stands_once_and_rows_without_key_are_kept_and_counted(tmp_path: Path) -> None:
+    source = declare(tmp_path)
+    rows = crawled({"sku": "a", "stock": "1"}, {"sku": "b"}, {"sku": "a", "stock": "2"}, {"sku": None}, {"sku": None})
+    typed = clean(source, rows, "2026-11-20")
+    kept = deduplicate(source, typed).collect()
+    assert kept.select("sku", "stock").rows() == [("a", 1), ("b", None), (None, None), (None, None)]
+    counts = count(source, typed, kept.height)
+    assert (counts.rows_in, counts.clean, counts.duplicates, counts.without_key) == (5, 4, 1, 2)
+
+
+def test_a_sources_own_clean_gets_typed_rows_and_the_partition(tmp_path: Path) -> None:
+    (tmp_path / "transform.py").write_text(
+        "import polars as pl\n"
+        "def clean(frame, context):\n"
+        "    return frame.with_columns(half=pl.col('stock') / 2, day=pl.lit(context.period))\n"
+    )
+    frame = clean(declare(tmp_path), crawled({"sku": "a", "stock": "3"}), "2026-11-20").collect()
+    assert frame.select("half", "day").row(0) == (1.5, "2026-11-20")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def clean(frame, context):\n    return 1 / 0\n", r"transform.py:2: ZeroDivisionError"),
+        ("def clean(frame, context):\n    return frame.collect()\n", "gave DataFrame. Return the LazyFrame"),
+        ("def clean(frame, context):\n    return frame.drop('sku')\n", "dropped the key column sku"),
+        ("import nothing_of_that_name\n", "transform.py:1: ModuleNotFoundError"),
+        ("def clean(frame, context)\n", "transform.py:1: SyntaxError"),
+        ("def clean(frame):\n    return frame\n", "TypeError"),
+    ],
+)
+def test_a_transform_that_fails_is_named_with_file_and_line(tmp_path: Path, code: str, words: str) -> None:
+    (tmp_path / "transform.py").write_text(code)
+    with pytest.raises(transform.TransformError, match=words):
+        clean(declare(tmp_path), crawled({"sku": "a"}), "2026-11-20")
+
+
+def test_a_transform_that_fails_only_when_computed_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "transform.py").write_text(
+        "import polars as pl\ndef clean(frame, context):\n    return frame.with_columns(pl.col('sku').cast(pl.Int64))\n"
+    )
+    source = declare(tmp_path)
+    with pytest.raises(transform.TransformError, match=r"transform\.py: InvalidOperationError"), transform.computing(source):
+        clean(source, crawled({"sku": "a"}), "2026-11-20").collect()
+
+
+# -- joins ------------------------------------------------------------------------------------------------------------
+
+
+def joining(tmp_path: Path, **more: Any) -> Source:
+    join = {"source": "rates", "on": {"price_currency": "currency"}, **more}
+    return declare(tmp_path, enrich={"join": [join]})
+
+
+ROWS = pl.LazyFrame({"sku": ["a", "b", "c"], "price_currency": ["EUR", "CHF", None], "rate": [9, 9, 9]})
+RATES = pl.LazyFrame({"currency": ["EUR", "USD"], "rate": [1.0, 0.9], "_url": ["u", "u"], "partition_key": ["d", "d"]})
+
+
+def test_a_left_join_keeps_unmatched_rows_and_counts_them(tmp_path: Path) -> None:
+    frame, [joined] = enrich.enrich(joining(tmp_path), ROWS, {"rates": RATES})
+    assert frame.collect().sort("sku").rows() == [("a", "EUR", 9, 1.0), ("b", "CHF", 9, None), ("c", None, 9, None)]
+    assert frame.collect_schema().names() == ["sku", "price_currency", "rate", "rate_rates"]
+    assert (joined.rows, joined.unmatched, joined.passed) == (3, 2, False)
+    assert "CHF" in joined.examples
+
+
+def test_an_inner_join_drops_unmatched_rows_and_still_counts_them(tmp_path: Path) -> None:
+    frame, [joined] = enrich.enrich(joining(tmp_path, how="inner", max_unmatched=0.7), ROWS, {"rates": RATES})
+    assert frame.collect()["sku"].to_list() == ["a"]
+    assert (joined.unmatched, joined.passed) == (2, True)
+
+
+def test_a_join_never_multiplies_rows(tmp_path: Path) -> None:
+    twice = pl.concat([RATES, RATES])
+    with pytest.raises(enrich.JoinError, match=r"`rates` has 2 rows for .*Join on columns that identify one row"):
+        enrich.enrich(joining(tmp_path), ROWS, {"rates": twice})
+
+
+def test_a_join_on_an_unknown_column_names_the_columns_there_are(tmp_path: Path) -> None:
+    with pytest.raises(enrich.JoinError, match=r"rates has no column code\. It has: currency, rate"):
+        enrich.enrich(joining(tmp_path, on={"price_currency": "code"}), ROWS, {"rates": RATES})
+
+
+def test_a_join_of_different_types_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(enrich.JoinError, match="price_currency String and rate Float64 are of different types"):
+        enrich.enrich(joining(tmp_path, on={"price_currency": "rate"}), ROWS, {"rates": RATES})
+
+
+def test_a_join_with_a_source_that_published_nothing_says_what_to_materialise(tmp_path: Path) -> None:
+    with pytest.raises(enrich.JoinError, match="Materialise published/rates first"):
+        enrich.upstream(joining(tmp_path), Lake(str(tmp_path / "lake")), "2026-11-20")
