@@ -110,7 +110,6 @@ def enriched(source: Source) -> dg.AssetsDefinition:
     name = source.name
     joins = source.spec.enrich.join
     blocking = any(join.max_unmatched is not None for join in joins)
-    warning = ["joins_matched"] if joins and not blocking else []
 
     clean_rows = specs.asset_key("clean", name)
     deps = [
@@ -127,7 +126,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
             )
         ],
         ins={"rows": dg.AssetIn(key=clean_rows, input_manager_key="lake_io")},
-        check_specs=specs.checks(source, "enriched", ["joins_matched"] if blocking else [], warning),
+        check_specs=specs.checks(source, "enriched", *([["joins_matched"]] if blocking else [[], ["joins_matched"]])),
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
     def enriched_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
@@ -140,7 +139,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
             with transform.computing(source):
                 frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
                 with stage(frame) as staged:
-                    checks = [_joins_matched(joined, blocking)] if joins else []
+                    checks = [_joins_matched(joined, blocking)]
                     known = {"crawl_id": cleaned.crawl_id, "notes": {"joins": [asdict(join) for join in joined]}}
                     inputs = {f"clean/{name}": cleaned.version}
                     shown = metadata.of_rows(staged.frame, staged.rows)

@@ -126,7 +126,8 @@ _REASON = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
   __typename ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } }
   ... on RunFailureEvent { message } ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
 
-_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+_FAILED = {"FAILURE", "CANCELED"}
+_ENDED = {"SUCCESS", *_FAILED}
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,7 @@ class _Demo:
         if not _all_ended(runs, "reviews", len(self.days)) or any(run.status not in _ENDED for run in runs):
             return False
         # Runs come newest first: the marts are fresh when nothing was published after they were built.
-        newest = next((run.what for run in runs), "")
-        return newest == "marts" or any(run.status != "SUCCESS" for run in runs)
+        return runs[0].what == "marts"
 
     def _until(self, what: str, done: Any) -> bool:
         deadline = time.monotonic() + PATIENCE
@@ -177,8 +177,10 @@ class _Demo:
             runs = self._runs()
             for run in reversed(runs):
                 self._tell(run)
+            if any(run.status in _FAILED for run in runs):
+                return False
             if done(runs):
-                return all(run.status == "SUCCESS" for run in runs)
+                return True
             time.sleep(1)
         _step(f"[red]{what}: not done within {PATIENCE:.0f} s[/red]; see {self.dagster.processes.logs}")
         return False
@@ -200,7 +202,7 @@ class _Demo:
             line = self._progress(run) or f"{name}  running"
         elif run.status == "SUCCESS":
             line = f"[green]{name}  done[/green]{self._outcome(run)}"
-        elif run.status in ("FAILURE", "CANCELED"):
+        elif run.status in _FAILED:
             line = f"[red]{name}  {run.status.lower()}[/red]: {escape(self._reason(run))}"
         elif run.status == "QUEUED":
             line = f"[dim]{name}  queued[/dim]"

@@ -4,9 +4,12 @@ One broken source takes nothing from the others: `load` returns the sound ones a
 broken one. What a single declaration means is in `gossamer.source`.
 """
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,26 +23,66 @@ from gossamer.source import Source, SourceSpec
 
 FILE = "source.yaml"
 #: More than any declaration needs; a bigger file is a mistake (a page saved under that name, say).
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000
+MAX_DEPTH = 20
+#: Characters that no field can mean: controls (a NUL ends a path), and halves of a pair, which no file can hold.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: only true and false are booleans (`on:` is a name), and a key stands once."""
+    """YAML as people expect it: text unless it is plainly true, false, null or a number; a key stands once.
+
+    Dates stay text until their field reads them, so that a wrong one is named. What only generated files need (aliases,
+    tags, deep nesting) is refused: with it, a small file can stand for gigabytes.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML declares it so)
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _refusal(f"`*{event.anchor}` is an alias, which declarations do without", event)
+        if event.tag:
+            raise _refusal(f"`{event.tag}` is a tag, which declarations do without", event)
+        if self.depth == MAX_DEPTH:
+            raise _refusal(f"it is nested more than {MAX_DEPTH} deep", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if isinstance(node, yaml.ScalarNode) and UNPRINTABLE.search(node.value):
+            raise _refusal("a control character or half a character is in it", node)
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _refusal("a field's name is not text (is it meant to be in quotes?)", key)
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"`{key.value}` stands twice", problem_mark=key.start_mark)
+                raise _refusal(f"`{key.value}` stands twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+def _refusal(problem: str, where: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|false", "tf"),
+    ("null", r"|~|null", ["", "~", "n"]),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?=[0-9]*[.eE])(?:[0-9]{1,18}\.?[0-9]{0,18}|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,3})?",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 @dataclass(frozen=True)
@@ -76,22 +119,41 @@ def load(folder: Path) -> Declarations:
     """
     if not folder.is_dir():
         raise ConfigurationError(f"No folder of sources at {folder}. Make it, or name another with GOSSAMER_SOURCES.")
+    try:
+        files = list(_files(folder))
+    except OSError as error:
+        raise ConfigurationError(f"The folder of sources {folder} cannot be read: {error.strerror}.") from error
     found: list[Source] = []
     errors: list[SourceError] = []
-    for path in sorted(folder.glob(f"*/{FILE}")):
+    for path in files:
         try:
             found.append(read(path))
         except SourceError as error:
             errors.append(error)
     names = {source.name for source in found} | {error.name for error in errors}
-    errors += _duplicates(found)
-    duplicated = {error.name for error in errors}
+    # A sound source keeps its name when a broken one claims it too (a copy that is being written, say).
+    duplicates = _duplicates(found)
+    errors += duplicates
+    duplicated = {error.name for error in duplicates}
     sources = {s.name: s for s in found if s.name not in duplicated}
     for check in (_dangling, _partitions_differ, _cycles):
         faults = check(sources, names)
         errors += faults
         sources = {name: source for name, source in sources.items() if name not in {e.name for e in faults}}
     return Declarations(folder, sources, tuple(errors))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every declaration, those included that cannot be read: a source does not vanish without a word."""
+    for sub in sorted(folder.iterdir()):
+        path = sub / FILE
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # `read` says why
+        yield path
 
 
 def read(path: Path) -> Source:
@@ -102,33 +164,65 @@ def read(path: Path) -> Source:
         return SourceError(fallback, [Problem(path, where, message, remedy, line)])
 
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise broken("the file is larger than 1 MB", "A declaration is a few dozen lines: is this the right file?")
-        node = yaml.compose(text := path.read_text(encoding="utf-8"), _Loader)
-        data = yaml.load(text, _Loader)
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+            raise broken("is not a file", "Make it a readable UTF-8 file.")
+        if state.st_size > MAX_BYTES:
+            remedy = "A declaration is a few dozen lines: is this the right file? Many seeds go into `seeds.file`."
+            raise broken(f"the file is larger than {MAX_BYTES // 1000} KB", remedy)
+        node, data = _parse(path)
     except (OSError, UnicodeDecodeError) as error:
         raise broken(f"cannot be read: {error}", "Make it a readable UTF-8 file.") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise broken(f"is not YAML: {error.problem}", "Mend the line.", line) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise broken(f"is not YAML: {error}", "Mend the file.") from error
+        raise broken(f"wrong YAML: {error.problem}", "Mend the line.", line) from error
+    except yaml.YAMLError as error:
+        raise broken(f"wrong YAML: {str(error).splitlines()[0]}", "Mend the file.") from error
     if not isinstance(data, dict):
         raise broken("is not a mapping of fields", "Begin with `name: ...`; `gossamer new` writes an example.")
     if isinstance(data.get("name"), str):
         fallback = data["name"]
     try:
-        spec = SourceSpec.model_validate(data)
+        spec = SourceSpec.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise SourceError(fallback, [_problem(path, node, data, fault) for fault in error.errors()]) from error
+        raise SourceError(fallback, [_problem(path, node, fault) for fault in _causes(error.errors())]) from error
     source = Source(spec, path.parent)
-    if faults := _missing_files(source, path, node):
+    if faults := [*_missing_files(source, path, node), *_unknown_placeholders(source, path, node)]:
         raise SourceError(spec.name, faults)
     return source
 
 
-def _problem(path: Path, node: yaml.Node | None, data: Any, fault: Any) -> Problem:
-    loc = tuple(part for part in fault["loc"] if part not in ("function-before", "[key]"))
+def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The file's nodes, which know their lines, and what they mean."""
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _causes(faults: Sequence[Any]) -> list[Any]:
+    """The faults without those that only follow from one further inside (a list is too short for its wrong entry)."""
+    places = [fault["loc"] for fault in faults]
+    return [f for f in faults if not any(len(p) > len(f["loc"]) and p[: len(f["loc"])] == f["loc"] for p in places)]
+
+
+#: What pydantic says in Python's words.
+_PLAIN = {
+    "model_type": ("is not a mapping of fields", "Write `field: value`, one a line, or remove it."),
+    "dict_type": ("is not a mapping", "Write `name: value`, one a line."),
+    "tuple_type": ("is not a list", "Write [one, two], or `- one`, one a line."),
+    "too_short": ("is empty", "Name at least one."),
+    "string_type": ("is not text", "Write text, in quotes where it looks like something else."),
+    "missing": ("is missing", "Add it; docs/sources.md shows every field."),
+}
+
+
+def _problem(path: Path, node: yaml.Node | None, fault: Any) -> Problem:
+    loc = fault["loc"]
+    value = fault.get("input")
+    shown = f" (it is {reprlib.repr(value)})" if isinstance(value, str | int | float | bool) else ""
     message = str(fault.get("ctx", {}).get("error") or fault["msg"])
     remedy = ""
     if fault["type"] == "extra_forbidden":
@@ -136,16 +230,16 @@ def _problem(path: Path, node: yaml.Node | None, data: Any, fault: Any) -> Probl
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         message = "unknown field"
         remedy = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
-    elif fault["type"] == "missing":
-        message, remedy = "is missing", "Add it; docs/sources.md shows every field."
+    elif fault["type"] in _PLAIN:
+        message, remedy = _PLAIN[fault["type"]]
+        message += shown
     elif "; " in message:
         message, _, rest = message.partition("; ")
         remedy = rest[:1].upper() + rest[1:] + "."
     else:
-        value = fault.get("input")
-        message = f"{message} (it is {value!r})" if isinstance(value, str | int | float | bool) else message
+        message += "" if fault["type"] == "value_error" else shown
         remedy = "docs/sources.md shows what it may be."
-    return Problem(path, ".".join(str(part) for part in loc), message.rstrip("."), remedy, _line(node, loc))
+    return Problem(path, ".".join(str(part)[:80] for part in loc), message.rstrip("."), remedy, _line(node, loc))
 
 
 def _fields_at(loc: Sequence[str | int]) -> list[str]:
@@ -185,27 +279,67 @@ def _missing_files(source: Source, path: Path, node: yaml.Node | None) -> list[P
     faults = []
 
     def missing(where: tuple[str, ...], file: str, remedy: str) -> None:
-        faults.append(Problem(path, ".".join(where), f"there is no file {file}", remedy, _line(node, where)))
+        faults.append(Problem(path, ".".join(where), f"there is no file `{file}`", remedy, _line(node, where)))
 
-    if not source.spider_file.is_file():
+    if not _is_file(source.spider_file):
         missing(("spider",), source.spider_file.name, f"Write it in {source.folder}, or name another module.")
     for where, name in ((("seeds", "file"), spec.seeds.file), (("checks",), spec.checks)):
         if name is None:
             continue
-        target = (source.folder / name).resolve()
-        if not target.is_relative_to(source.folder.resolve()):
+        if not _is_inside(source.folder, name):
             faults.append(
                 Problem(
                     path, ".".join(where), f"{name} is outside the source's folder", "Move it in.", _line(node, where)
                 )
             )
-        elif not target.is_file():
+        elif not _is_file(source.folder / name):
             missing(where, name, f"Write it in {source.folder}, or remove the field.")
     return faults
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, or a folder that may not be read
+        return False
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a name too long, or links in a circle: no file, but no escape either
+        return True
+
+
+def _unknown_placeholders(source: Source, path: Path, node: yaml.Node | None) -> Iterator[Problem]:
+    spec = source.spec
+    known = [
+        "partition",
+        *(["period"] if spec.partitions.period else []),
+        *(["segment"] if spec.partitions.segments else []),
+    ]
+    urls: list[tuple[tuple[str | int, ...], str]] = [
+        (("seeds", "urls", n), u) for n, u in enumerate(spec.seeds.urls or ())
+    ]
+    if spec.seeds.sitemap:
+        urls.append((("seeds", "sitemap"), spec.seeds.sitemap))
+    for where, url in urls:
+        for name in re.findall(r"\{(\w*)\}", url):
+            if name not in known:
+                remedy = (
+                    f"These partitions have {', '.join(f'{{{k}}}' for k in known)}; write other braces as %7B and %7D."
+                )
+                field = ".".join(str(part) for part in where)
+                yield Problem(path, field, f"nothing fills in {{{name}}}", remedy, _line(node, where))
+
+
 def _fault(source: Source, where: str, message: str, remedy: str) -> SourceError:
-    return SourceError(source.name, [Problem(source.folder / FILE, where, message, remedy)])
+    path = source.folder / FILE
+    node = None
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):  # read a moment ago: without a line, then
+        node, _ = _parse(path)
+    loc = [int(part) if part.isdigit() else part for part in where.split(".")]
+    return SourceError(source.name, [Problem(path, where, message, remedy, _line(node, loc))])
 
 
 def _duplicates(found: Sequence[Source]) -> list[SourceError]:

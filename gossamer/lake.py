@@ -7,7 +7,9 @@ is only read. Nothing here knows what a layer's rows mean.
 
 import contextlib
 import errno
+import io
 import json
+import re
 import shutil
 import tempfile
 import uuid
@@ -24,7 +26,7 @@ from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
 
 if TYPE_CHECKING:
-    from obstore.store import LocalStore, ObjectStore
+    from obstore.store import ObjectStore
 
 PUBLISHED = "published"
 _VERSION = "gossamer.version"
@@ -52,8 +54,10 @@ def stage(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[Staged]:
         path = Path(folder) / "rows.parquet"
         try:
             frame.lazy().sink_parquet(path, metadata={_VERSION: version}, compression="zstd")
-        except OSError as error:
-            raise LakeError(f"Cannot write temporary rows to {path}: {error}. Make room or set TMPDIR.") from error
+        except (OSError, pl.exceptions.ComputeError) as error:
+            if not _is_no_space(error):
+                raise
+            raise LakeError(f"No space left: write temporary rows to {path}. Make room or set TMPDIR.") from error
         columns = {name: str(dtype) for name, dtype in pl.read_parquet_schema(path).items()}
         rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
         yield Staged(path, version, rows, columns)
@@ -66,8 +70,12 @@ class Lake:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        self.is_local = "://" not in uri
+        place = uri.removeprefix("file://")
+        self.uri = place.rstrip("/")
+        self.is_local = "://" not in place
+        # The libraries disagree on how these characters are written in an address, and would use different places.
+        if not self.is_local and not re.fullmatch(r"s3://[A-Za-z0-9._-]+(?:/[^/?#%]+)*", self.uri):
+            raise LakeError(f"{uri!r} is no place for a lake. Use a folder, or s3://bucket/prefix without ?, # and %.")
 
     @cached_property
     def store(self) -> "ObjectStore":
@@ -165,8 +173,11 @@ class Lake:
             inputs=dict(inputs or {}),
             **known,
         )
+        verdict = manifest.model_dump_json(
+            indent=1
+        ).encode()  # what cannot be written fails before anything is replaced
         self.put(object_path(layer, source, key), staged.path)
-        self.put(object_path(layer, source, key, ".json"), manifest.model_dump_json(indent=1).encode())
+        self.put(object_path(layer, source, key, ".json"), verdict)
         return manifest
 
     def scan(self, layer: str, source: str, key: str) -> pl.LazyFrame:
@@ -182,15 +193,25 @@ class Lake:
 
     def version(self, layer: str, source: str, key: str) -> str | None:
         """The version inside the partition's Parquet object, None where there is no object."""
-        import obstore
-
         path = object_path(layer, source, key)
         with _named("read", self.url(path)):
             try:
-                obstore.head(self.store, path)
+                tail = self._tail(path)
             except FileNotFoundError:
                 return None
-            return pl.read_parquet_metadata(self.url(path)).get(_VERSION, "")
+            return pl.read_parquet_metadata(io.BytesIO(b"PAR1" + tail)).get(_VERSION, "")
+
+    def _tail(self, path: str) -> bytes:
+        """The end of a Parquet object, with its whole footer, by one read: a replacement cannot come in between."""
+        import obstore
+
+        size = 64 * 1024
+        while True:
+            tail = bytes(obstore.get(self.store, path, options={"range": {"suffix": size}}).bytes())
+            footer = int.from_bytes(tail[-8:-4], "little") + 8
+            if footer <= len(tail) or len(tail) < size:
+                return tail
+            size = footer
 
     def manifest(self, layer: str, source: str, key: str) -> Manifest | None:
         """The partition's manifest, None where it was never written."""
@@ -209,12 +230,33 @@ class Lake:
         version, manifest = self.version(layer, source, key), self.manifest(layer, source, key)
         if version is None or manifest is None:
             raise LakeError(f"No data for {layer}/{source}, partition {key}. Materialise it first.")
-        if manifest.version != version:
+        # A commit may have come between the two reads; its data is older than its manifest.
+        if manifest.version not in (version, self.version(layer, source, key)):
             raise LakeError(
-                f"{layer}/{source}, partition {key}: the data was replaced, its verdict was not (a write was cut short). "
-                "Materialise it again."
+                f"{layer}/{source}, partition {key}: the data was replaced, its verdict was not (a write was cut "
+                "short, or is under way). Materialise it again."
             )
         return manifest
+
+    @contextlib.contextmanager
+    def reading(self, layer: str, source: str, key: str) -> Iterator[Manifest]:
+        """Guards a read: gives `current`'s manifest; fails if the partition was replaced before the block ended.
+
+        Polars reads an object in several steps; those of a lazy frame can fall on both sides of a replacement.
+
+        Raises:
+            LakeError: as `current`, or the partition was replaced before the block ended.
+        """
+        manifest = self.current(layer, source, key)
+        replaced = LakeError(f"{layer}/{source}, partition {key}, was replaced while it was read. Run it again.")
+        try:
+            yield manifest
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            if self.version(layer, source, key) != manifest.version:
+                raise replaced from error
+            raise
+        if self.version(layer, source, key) != manifest.version:
+            raise replaced
 
     def partitions(self, layer: str, source: str) -> list[str]:
         """The keys of the partitions that have data, in order."""
@@ -255,14 +297,18 @@ def _named(action: str, place: str) -> Iterator[None]:
 
     try:
         yield
-    except (BaseError, OSError, pl.exceptions.ComputeError) as error:
+    except (BaseError, OSError, ValueError, pl.exceptions.ComputeError) as error:
         text = str(error)
         first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "StorageFull" in text:
+        if _is_no_space(error):
             raise LakeError(
                 f"No space left: {action} {place}. Make room and run it again; nothing was lost."
             ) from error
         raise LakeError(f"Cannot {action} {place}: {first_line}. Check that it exists and may be used.") from error
+
+
+def _is_no_space(error: Exception) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
 
 
 def free_bytes(lake: Lake) -> int | None:

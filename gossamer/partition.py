@@ -11,10 +11,11 @@ what was seen on that day, not what was known when it was over.
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal
+from functools import cache
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from gossamer.errors import PartitionKeyError
 from gossamer.strict import Strict
@@ -34,6 +35,38 @@ SEGMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_-])?")
 SEPARATOR = "|"
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    # Files that stand beside the zones and mean something else on every machine.
+    return frozenset(available_timezones() - {"localtime", "Factory", "posixrules"})
+
+
+def _known_time_zone(name: str) -> str:
+    if name not in _time_zones():
+        raise ValueError(f"{name!r} is not a time zone; use a name of the IANA list, such as UTC or Europe/Berlin")
+    return name
+
+
+def _calendar_date(value: object) -> object:
+    # Pydantic would also take a number, as seconds since 1970.
+    if value is None or isinstance(value, date) or (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)):
+        return value
+    raise ValueError(f"{value!r} is not a date; write it like 2026-01-31")
+
+
+def _after_1970(day: date) -> date:
+    # No site is older, and years before 1000 are written differently from machine to machine.
+    if day.year < 1970:
+        raise ValueError(f"{day} is before the web; give a date from 1970-01-01 on")
+    return day
+
+
+TimeZone = Annotated[str, AfterValidator(_known_time_zone)]
+CalendarDate = Annotated[
+    date, BeforeValidator(_calendar_date, json_schema_input_type=date), AfterValidator(_after_1970)
+]
+
+
 @dataclass(frozen=True)
 class Slice:
     """What one partition key stands for. `starts` is the period's first instant, None for a source without periods."""
@@ -48,9 +81,11 @@ class Partitions(Strict):
     """How a source is cut into partitions: by period, by segment, or by both."""
 
     period: Period | None = Field(None, description="hourly, daily, weekly (from Monday) or monthly")
-    start: date | None = Field(None, description="the first period's date; 2026-01-01 if it is not given")
-    end: date | None = Field(None, description="periods that begin on or after this date do not exist")
-    timezone: str = Field("UTC", description="time zone in which the periods begin, e.g. Europe/Berlin")
+    start: CalendarDate | None = Field(
+        None, description="a date in the first period; 2026-01-01 if it is not given (weeks: that week's Monday)"
+    )
+    end: CalendarDate | None = Field(None, description="periods that begin on or after this date do not exist")
+    timezone: TimeZone = Field("UTC", description="time zone in which the periods begin, e.g. Europe/Berlin")
     segments: tuple[str, ...] = Field((), description="static slices, e.g. countries or shops")
 
     @model_validator(mode="before")
@@ -59,13 +94,6 @@ class Partitions(Strict):
         if isinstance(data, dict) and not data.get("period") and not data.get("segments"):
             return {**data, "period": "daily"}
         return data
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError(f"{name!r} is not a time zone; use a name of the IANA list, such as UTC or Europe/Berlin")
-        return name
 
     @field_validator("segments")
     @classmethod
@@ -86,14 +114,16 @@ class Partitions(Strict):
             raise ValueError("start and end belong to a period; add `period: daily` (or hourly, weekly, monthly)")
         if self.end and self.end <= self.first_date:
             raise ValueError(f"end {self.end} is not after start {self.first_date}; give a later end")
+        if self.end and self._first_day(self.end) != self.end:
+            raise ValueError(f"end {self.end} is within a period; give the first day of a week (Monday) or month")
         if self.period == "hourly" and self.timezone != "UTC":
             raise ValueError("hourly partitions are in UTC (an hour is missing or doubled elsewhere); remove timezone")
         return self
 
     @property
     def first_date(self) -> date:
-        """The date from which periods exist."""
-        return self.start or date(2026, 1, 1)
+        """The date on which the first period begins."""
+        return self._first_day(self.start or date(2026, 1, 1))
 
     @property
     def key_format(self) -> str:
@@ -102,16 +132,29 @@ class Partitions(Strict):
 
     def period_start(self, moment: datetime) -> datetime:
         """The first instant of the period that `moment` (aware) falls into, in the partitions' time zone."""
-        local = moment.astimezone(ZoneInfo(self.timezone)).replace(minute=0, second=0, microsecond=0)
+        local = moment.astimezone(ZoneInfo(self.timezone))
         if self.period == "hourly":
-            return local
-        day = local.replace(hour=0)
+            return local.replace(minute=0, second=0, microsecond=0)
+        # Midnight as the calendar has it: where clocks go back over it, the first of the two (fold 0).
+        return datetime.combine(self._first_day(local.date()), datetime.min.time(), local.tzinfo)
+
+    def _first_day(self, day: date) -> date:
         if self.period == "weekly":
             return day - timedelta(days=day.weekday())
         return day.replace(day=1) if self.period == "monthly" else day
 
     def current_keys(self, moment: datetime) -> list[str]:
-        """The keys that a crawl started at `moment` (aware) fills: the current period, once for each segment."""
+        """The keys that a crawl started at `moment` (aware) fills: the current period, once for each segment.
+
+        None before the first period begins, and none from `end` on.
+        """
+        if self.period:
+            today = self.period_start(moment).date()
+            if today < self.first_date or (self.end and today >= self.end):
+                return []
+        return self._keys(moment)
+
+    def _keys(self, moment: datetime) -> list[str]:
         if self.period is None:
             return list(self.segments)
         period = self.period_start(moment).strftime(self.key_format)
@@ -130,12 +173,11 @@ class Partitions(Strict):
             return Slice(key, None, segment, None)
         starts = self._parse_period(key, period)
         now = now or datetime.now(ZoneInfo("UTC"))
-        first = self.period_start(datetime.combine(self.first_date, datetime.min.time(), ZoneInfo(self.timezone)))
-        if starts < first:
-            first_key = first.strftime(self.key_format)
+        if starts.date() < self.first_date:
+            first_key = self.first_date.strftime(self.key_format)
             raise PartitionKeyError(f"partition {key!r} is before the first one; the first is {first_key}")
         if starts > now:
-            raise PartitionKeyError(f"partition {key!r} is in the future; the newest is {self.current_keys(now)[0]}")
+            raise PartitionKeyError(f"partition {key!r} is in the future; the newest is {self._keys(now)[0]}")
         if self.end and starts.date() >= self.end:
             raise PartitionKeyError(f"partition {key!r} is after the last one; partitions end at {self.end}")
         return Slice(key, period, segment, starts)
@@ -163,4 +205,4 @@ class Partitions(Strict):
         return starts
 
     def _example(self) -> str:
-        return self.current_keys(datetime.now(ZoneInfo("UTC")))[0]
+        return self._keys(datetime.now(ZoneInfo("UTC")))[0]

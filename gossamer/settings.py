@@ -25,8 +25,8 @@ class Settings:
             `.gossamer` for a lake on S3).
         dagster_home: Dagster's instance folder (`DAGSTER_HOME`, default `.gossamer/dagster`).
         dbt_project: folder of the dbt project (`GOSSAMER_DBT_PROJECT`, default `dbt_project/`).
-        mongo_uri: MongoDB connection string with the database's name, or None: no MongoDB assets (`GOSSAMER_MONGO_URI`).
-            A secret: never logged.
+        mongo_uri: MongoDB connection string with the database's name (`GOSSAMER_MONGO_URI`), or None: no MongoDB
+            assets. A secret: never logged.
     """
 
     sources: Path
@@ -42,7 +42,7 @@ class Settings:
     ) -> "Settings":
         """The settings of this process; `sources` and `lake` (options of a command) come before the environment."""
         env = os.environ if environ is None else environ
-        lake_place = str(lake or env.get("GOSSAMER_LAKE") or HOME / "lake")
+        lake_place = str(lake or env.get("GOSSAMER_LAKE") or HOME / "lake").removeprefix("file://")
         if "://" not in lake_place:
             lake_place = str(Path(lake_place).expanduser().resolve())
         local_home = Path(lake_place).parent if "://" not in lake_place else HOME

@@ -1,0 +1,306 @@
+"""Commands for who writes a source: `new`, `try` and `check`."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.cli import terminal
+from gossamer.cli.crawling import stoppable
+from gossamer.cli.terminal import JsonOption, LakeOption, PartitionOption, SourcesOption
+from gossamer.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from gossamer.crawl.process import Progress
+    from gossamer.declarations import Declarations
+    from gossamer.lake import Lake
+    from gossamer.manifest import CheckResult
+    from gossamer.source import Source
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the source.", metavar="NAME")]
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and '_'.", metavar="NAME")],
+    url: Annotated[str, typer.Argument(help="The page where its crawl begins.", metavar="URL")],
+    sources: SourcesOption = None,
+) -> None:
+    """Make a source that runs as it is: declaration, spider, expectations, a saved page, a test."""
+    from gossamer.scaffold import scaffold
+
+    settings = Settings.load(sources)
+    with _busy(f"Saving {url}"):
+        made = scaffold(settings.sources, name, url, datetime.now(UTC).date())
+    console = terminal.out()
+    console.print(Text.assemble(terminal.GOOD, " ", (name, "bold"), f"  {made.folder}"), soft_wrap=True)
+    about = {
+        "source.yaml": "what is crawled, when, and which fields a record has",
+        "spider.py": "how a page becomes records: an ordinary Scrapy spider",
+        "expectations.json": "what must hold before anything is published",
+        "test_spider.py": "a test over the saved page",
+        "fixtures/page.html": "the page" if not made.why_sample else "a sample page",
+    }
+    for file in made.files:
+        console.print(Text.assemble(f"    {file:<20}", (about.get(file, ""), "dim")))
+    if made.why_sample:
+        terminal.note(f"{url} could not be saved ({made.why_sample}); fixtures/page.html is a sample. Replace it.")
+    given = f" --sources {settings.sources}" if sources else ""
+    console.print(f"\nNext:  gossamer try {name}{given}\n       pytest {made.folder}", soft_wrap=True)
+
+
+# -- try --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a try crawl gave: records before duplicates went, dead letters, checks."""
+
+    key: str
+    summary: Mapping[str, Any]
+    typed: "pl.DataFrame"
+    duplicates: int
+    letters: "pl.DataFrame"
+    checks: "Sequence[CheckResult]"
+    limited: bool
+
+
+def try_(
+    name: NameArgument,
+    pages: Annotated[int, typer.Option("--pages", "-n", min=1, help="Pages to fetch at most.")] = 10,
+    partition: PartitionOption = None,
+    sources: SourcesOption = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Crawl a few pages into a throw-away lake; show records, fields and failed checks. Exit 1: no record came."""
+    settings = Settings.load(sources, lake)
+    source = terminal.load(settings)[name]
+    with stoppable(), tempfile.TemporaryDirectory(prefix="gossamer-try-") as scratch:
+        trial = _run_trial(settings, source, partition, pages, Path(scratch))
+    if as_json:
+        terminal.write_json(_trial_as_data(source, trial))
+    else:
+        _show_trial(terminal.out(), source, trial, pages)
+    return 0 if trial.typed.height else 1
+
+
+def _run_trial(settings: Settings, source: "Source", partition: str | None, pages: int, scratch: Path) -> Trial:
+    from gossamer.crawl.process import run_crawl
+    from gossamer.lake import Lake
+    from gossamer.quality.suite import evaluate
+    from gossamer.records import clean as records
+    from gossamer.records import transform
+
+    real, throw_away = Lake(settings.lake), Lake(str(scratch / "lake"))
+    key = _trial_partition(source, partition, real)
+    source.partition(key)
+    _copy_upstream(source, key, real, throw_away)
+    with _busy(f"Crawling {source.name}") as say, (scratch / "log").open("w", encoding="utf-8") as log:
+
+        def report(progress: "Progress") -> None:
+            say(f"{terminal.count(progress.pages, 'page')}, {terminal.count(progress.records, 'record')}")
+
+        place = replace(settings, lake=throw_away.uri)
+        manifest = run_crawl(place, source, key, pages=pages, on_progress=report, output=log)
+        say("Cleaning and checking")
+        with transform.computing(source):
+            typed = records.clean(source, throw_away.scan("raw", source.name, key), key).collect()
+            kept = records.deduplicate(source, typed.lazy()).collect().height
+        checks = evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
+        letters = throw_away.scan("dead_letters", source.name, key).collect()
+    books = manifest.notes.get("books", {})
+    limited = books.get("finish_reason") == "limit"
+    return Trial(key, books, typed, typed.height - kept, letters, [*manifest.checks, *checks], limited)
+
+
+def _trial_partition(source: "Source", partition: str | None, lake: "Lake") -> str:
+    """The partition asked for; else the current one, or for a chain the newest that can have seeds."""
+    if partition is not None:
+        return partition
+    chain = source.spec.seeds.upstream
+    if chain and (rows := lake.scan_published(chain.source)) is not None:
+        published = rows.select("partition_key").unique().collect()["partition_key"].to_list()
+        current = source.spec.partitions.current_keys(datetime.now(UTC))
+        if published and not set(current) & set(published):
+            terminal.note(f"`{chain.source}` has nothing published for {current[0]}: trying {max(published)}.")
+            return str(max(published))
+        return next((key for key in current if key in published), current[0])
+    return source.spec.partitions.current_keys(datetime.now(UTC))[0]
+
+
+def _copy_upstream(source: "Source", key: str, real: "Lake", throw_away: "Lake") -> None:
+    """A crawl reads its seeds in the lake that it writes to: the throw-away one gets the rows they come from."""
+    chain = source.spec.seeds.upstream
+    rows = real.scan_published(chain.source, key) if chain else None
+    if chain and rows is not None and not rows.head(1).collect().is_empty():
+        rows.sink_delta(throw_away.table_url(chain.source), delta_write_options={"partition_by": ["partition_key"]})
+
+
+def _show_trial(console: Console, source: "Source", trial: Trial, pages: int) -> None:
+    rows = trial.typed.height
+    counts = ((rows, "record"), (trial.duplicates, "duplicate"), (trial.letters.height, "dead letter"))
+    said = f" {trial.key}: " + ", ".join(terminal.count(number, noun) for number, noun in counts)
+    console.print(Text.assemble(terminal.mark(rows > 0), " ", (source.name, "bold"), said))
+    if rows:
+        console.print()
+        console.print(_fields_table(source, trial, examples=3 if console.width >= 110 else 2))
+    if undeclared := _undeclared(trial.typed):
+        names = ", ".join(undeclared)
+        console.print(Text(f"\nUndeclared fields, kept as JSON in `extra`: {terminal.clean(names)}"), soft_wrap=True)
+    _show_checks(console, trial, pages)
+    if trial.letters.height:
+        console.print()
+        letters = trial.letters.head(10).select("reason", "status", "url", "message").rows()
+        console.print(terminal.table(["dead letter", "status", "url", "message"], letters, ["status"]))
+    if not rows:
+        console.print(Text("\nNo record came. Look at what the spider yields and at the dead letters; then try again."))
+
+
+def _show_checks(console: Console, trial: Trial, pages: int) -> None:
+    console.print()
+    for check in trial.checks:
+        if trial.limited and check.name == "books_closed":
+            text = f" books_closed: stopped after {terminal.count(pages, 'page')} (normal for a try)"
+            console.print(Text.assemble(terminal.NONE, (text, "dim")), soft_wrap=True)
+        else:
+            text = terminal.clean(f" {check.name}: {check.summary}")
+            console.print(Text.assemble(terminal.mark(check.passed, check.blocking), text), soft_wrap=True)
+    if trial.limited and any(not check.passed for check in trial.checks[1:]):
+        terminal.note(
+            "Expectations about the whole (numbers of rows, sets of values) judge only the few pages of a try."
+        )
+
+
+def _fields_table(source: "Source", trial: Trial, examples: int) -> Table:
+    """One line a field: type, share of records that have it, how many texts are no value of its type, first records."""
+    shown = terminal.table(["field", "type", "filled", "unparsed"], [], ["filled", "unparsed"])
+    for number in range(examples):
+        style = "dim" if number else ""
+        shown.add_column(f"record {number + 1}", no_wrap=True, overflow="ellipsis", ratio=1, style=style)
+    shown.expand = True
+    unparsed = _unparsed(trial.typed)
+    for column, kind, share in _coverage(source, trial.typed):
+        text = f"{share:.0%}"
+        filled = Text(text, "green" if share == 1 else "red" if share == 0 else "yellow")
+        missed = Text(str(unparsed[column]), "red") if unparsed[column] else terminal.NONE
+        key = "bold" if column in source.spec.record.key else ""
+        values = [terminal.cell(value, 200) for value in trial.typed[column].head(examples)]
+        shown.add_row(Text(column, key), Text(kind, "dim"), filled, missed, *values)
+    return shown
+
+
+def _coverage(source: "Source", typed: "pl.DataFrame") -> Iterator[tuple[str, str, float]]:
+    """Column, type and share of filled records: declared fields first, then what `transform.py` adds."""
+    from gossamer.records.clean import PROVENANCE
+
+    fields = source.spec.record.fields
+    for column in typed.columns:
+        if column in (*PROVENANCE, "extra", "_unparsed"):
+            continue
+        of_money = fields.get(column.removesuffix("_currency")) == "money"
+        kind = fields.get(column) or ("currency" if of_money else "derived")
+        yield column, kind, 1 - typed[column].null_count() / typed.height
+
+
+def _unparsed(typed: "pl.DataFrame") -> Counter[str]:
+    return Counter(field for text in typed["_unparsed"].drop_nulls() for field in json.loads(text))
+
+
+def _undeclared(typed: "pl.DataFrame") -> list[str]:
+    return sorted({field for text in typed["extra"].drop_nulls() for field in json.loads(text)})
+
+
+def _trial_as_data(source: "Source", trial: Trial) -> dict[str, Any]:
+    unparsed = _unparsed(trial.typed)
+    return {
+        "source": source.name,
+        "partition": trial.key,
+        "books": trial.summary,
+        "stopped_by_page_limit": trial.limited,
+        "records": trial.typed.to_dicts(),
+        "duplicates": trial.duplicates,
+        "fields": [
+            {"name": name, "type": kind, "filled": share, "unparsed": unparsed[name]}
+            for name, kind, share in (_coverage(source, trial.typed) if trial.typed.height else ())
+        ],
+        "checks": [check.model_dump() for check in trial.checks],
+        "dead_letters": trial.letters.to_dicts(),
+    }
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+
+def check(sources: SourcesOption = None, as_json: JsonOption = False) -> int:
+    """Validate every source: declaration, spider, transform, expectations. Exit 1: something is broken."""
+    from gossamer.cli.inspection import inspect_all
+
+    settings = Settings.load(sources)
+    declarations = terminal.load(settings)
+    with _busy("Loading spiders and expectations") as say:
+        findings = {}
+        for name, found in inspect_all(settings, list(declarations.sources)):
+            findings[name] = found
+            say(f"Loading spiders and expectations: {len(findings)} of {len(declarations.sources)}")
+    problems = {error.name: [str(problem) for problem in error.problems] for error in declarations.errors}
+    problems |= {name: [line for lines in found.values() for line in lines] for name, found in findings.items()}
+    broken = sum(1 for lines in problems.values() if lines)
+    if as_json:
+        shown = [{"name": name, "ok": not lines, "problems": lines} for name, lines in sorted(problems.items())]
+        terminal.write_json({"ok": not broken, "sources": shown, "mongodb": bool(settings.mongo_uri)})
+    else:
+        _show_findings(terminal.out(), settings, declarations, findings, problems, broken)
+    return 1 if broken else 0
+
+
+def _show_findings(
+    console: Console,
+    settings: Settings,
+    declarations: "Declarations",
+    findings: Mapping[str, Mapping[str, Sequence[str]]],
+    problems: Mapping[str, Sequence[str]],
+    broken: int,
+) -> None:
+    if not problems:
+        terminal.no_sources(settings)
+    else:
+        rows = [_findings_row(name, declarations, findings.get(name)) for name in sorted(problems)]
+        console.print(terminal.table(["source", "declaration", "spider", "transform", "expectations"], rows))
+        console.print()
+        for name in sorted(problems):
+            for line in problems[name]:
+                console.print(Text.assemble(terminal.BAD, f" {terminal.clean(line)}"), soft_wrap=True)
+        sound = f"{terminal.count(len(problems), 'source')}: "
+        verdict = Text(f"{sound}{broken} broken", "red") if broken else Text(f"{sound}all sound", "green")
+        console.print(verdict)
+    if not settings.mongo_uri:
+        hint = "MongoDB: not configured. GOSSAMER_MONGO_URI=mongodb://host/database brings published rows there."
+        console.print(Text(hint, "dim"), soft_wrap=True)
+
+
+def _findings_row(name: str, declarations: "Declarations", found: Mapping[str, Sequence[str]] | None) -> list[object]:
+    if found is None:
+        return [Text(name, "bold"), terminal.BAD, terminal.NONE, terminal.NONE, terminal.NONE]
+    source = declarations[name]
+    there = {"spider": True, "transform": source.transform_file, "suite": source.suite_file}
+    marks = {part: terminal.mark(not found.get(part)) for part, has in there.items() if has or found.get(part)}
+    return [Text(name, "bold"), terminal.GOOD, *(marks.get(part, terminal.NONE) for part in there)]
+
+
+@contextmanager
+def _busy(text: str) -> Iterator[Any]:
+    """A spinner on stderr while something takes its time; yields a function that changes its text."""
+    with terminal.err().status(Text(terminal.clean(text))) as status:
+        yield lambda said: status.update(Text(terminal.clean(said)))

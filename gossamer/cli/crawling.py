@@ -1,0 +1,345 @@
+"""The command `crawl`: one partition from the site to its readers, through Dagster, with a live display.
+
+Dagster runs in a process of its own, so that its UI, `status` and `query` agree on what happened. What is shown comes
+from the lake: the crawl's progress object, then the manifests of the layers, then the publication.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from gossamer.cli import terminal
+from gossamer.cli.terminal import JsonOption, LakeOption, PartitionOption, SourcesOption
+from gossamer.errors import ConfigurationError, LakeError
+from gossamer.instance import prepare_home
+from gossamer.settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from gossamer.cli.state import State
+    from gossamer.crawl.progress import Progress
+    from gossamer.lake import Lake
+    from gossamer.source import Source
+
+LAYERS = ("raw", "dead_letters", "clean", "enriched", "published")
+STEPS = {"raw": "crawl", "clean": "clean", "enriched": "enrich", "published": "publish"}
+POLL_SECONDS = 0.5
+LINE_SECONDS = 5.0
+#: A cancelled crawl finishes its open requests first; a process that ignores the request is killed after that.
+STOP_SECONDS = 30.0
+
+
+def crawl(
+    name: Annotated[str, typer.Argument(help="Name of the source.", metavar="NAME")],
+    partition: PartitionOption = None,
+    all_segments: Annotated[bool, typer.Option("--all-segments", help="Every segment of the current period.")] = False,
+    sources: SourcesOption = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Crawl, clean, check and publish one partition. Exit 0 only if it was published."""
+    settings = Settings.load(sources, lake)
+    source = terminal.load(settings)[name]
+    if partition and all_segments:
+        raise ConfigurationError("--partition and --all-segments exclude each other. Give one of them.")
+    keys = [partition or current_partition(source)] if not all_segments else source.spec.partitions.current_keys(_now())
+    for key in keys:
+        source.partition(key)
+    with stoppable():
+        results = [_crawl(settings, source, key, quiet=as_json) for key in keys]
+    if as_json:
+        shown = [result.as_data() for result in results]
+        terminal.write_json(shown if all_segments else shown[0])
+    return 0 if all(result.published for result in results) else 1
+
+
+def current_partition(source: "Source") -> str:
+    """The partition that a crawl started now fills; raises where there are several."""
+    keys = source.spec.partitions.current_keys(_now())
+    if len(keys) == 1:
+        return keys[0]
+    listed = ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")
+    raise ConfigurationError(f"{source.name} has several partitions now: {listed}. Name one with --partition.")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does, so that it stops what it started."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # SIGINT too: a shell starts background jobs with it ignored, and they would pass that on to Dagster.
+    kept = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+# -- one partition ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """What can be seen of a crawl command while it goes on: which layers are new, and the crawl's progress."""
+
+    lake: "Lake"
+    source: str
+    key: str
+    began: float = field(default_factory=time.monotonic)
+    before: dict[str, str] = field(default_factory=dict)
+    done: dict[str, tuple[int, float]] = field(default_factory=dict)
+    progress: "Progress | None" = None
+
+    def __post_init__(self) -> None:
+        self.before = self._versions()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    def look(self) -> None:
+        """Looks into the lake again. A lake that cannot be read now is the crawl's trouble to tell."""
+        from gossamer.cli import state
+
+        with suppress(LakeError):
+            if "raw" not in self.done:
+                self.progress = state.running(self.lake, self.source, self.key) or self.progress
+            for layer, version in self._versions().items():
+                manifest = self.lake.manifest(layer, self.source, self.key)
+                if version != self.before.get(layer) and layer not in self.done and manifest:
+                    self.done[layer] = (manifest.rows, self.elapsed)
+
+    def _versions(self) -> dict[str, str]:
+        layers = ("raw", "clean", "enriched")
+        found = {layer: self.lake.manifest(layer, self.source, self.key) for layer in layers}
+        return {layer: manifest.version for layer, manifest in found.items() if manifest}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How it ended. `fresh` names the layers that this crawl made; older ones are not its result."""
+
+    state: "State"
+    fresh: frozenset[str]
+    exit_code: int
+    log: Path
+    cause: str
+    seconds: float
+    report: str
+    table: str
+
+    @property
+    def published(self) -> bool:
+        return self.exit_code == 0 and "enriched" in self.fresh and self.state.is_published
+
+    def as_data(self) -> dict[str, Any]:
+        from gossamer.cli.reading import checks_as_data
+
+        entry = self.state.published if self.published else None
+        return {
+            "source": self.state.source,
+            "partition": self.state.partition,
+            "published": self.published,
+            "version": entry.version if entry else None,
+            "rows": {layer: m.rows for layer, m in self.state.manifests.items() if layer in self.fresh},
+            "checks": [check for check in checks_as_data(self.state) if check["layer"] in self.fresh],
+            "cause": self.cause or None,
+            "seconds": round(self.seconds, 1),
+            "report": self.report,
+            "log": str(self.log),
+        }
+
+
+def _crawl(settings: Settings, source: "Source", key: str, quiet: bool) -> Result:
+    from gossamer.cli import state
+    from gossamer.lake import Lake, object_path
+
+    place = Lake(settings.lake)
+    watch = Watch(place, source.name, key)
+    log = _log_file(settings, source, key)
+    console = terminal.err() if quiet else terminal.out()
+    with log.open("wb") as output, _dagster(settings, source, key, output) as process:
+        _watch(process, watch, console)
+        code = process.wait()
+    watch.look()
+    now = state.read(place, source.name, key, state.publications(place, source.name).get(key))
+    fresh = frozenset(watch.done)
+    cause = _cause(log, code) if code else ""
+    report = place.url(object_path("reports", source.name, key, ".html"))
+    result = Result(now, fresh, code, log, cause, watch.elapsed, report, place.table_url(source.name))
+    if not quiet:
+        _show(console, result)
+    return result
+
+
+def _log_file(settings: Settings, source: "Source", key: str) -> Path:
+    from gossamer.lake import object_path
+
+    path = prepare_home(settings) / object_path("crawl_logs", source.name, key, ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _dagster(settings: Settings, source: "Source", key: str, output: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """`dagster asset materialize` of the source's layers; whatever it started is gone when the context is left."""
+    selection = " or ".join(f'key:"{layer}/{source.name}"' for layer in LAYERS)
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", selection]
+    process = subprocess.Popen(
+        [*command, "--partition", key, "-m", "definitions"],
+        cwd=PROJECT,
+        # The command is superseded by `dg launch`, which needs one more package: not worth a warning a crawl.
+        env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Asks the process group to end, then ends it. A second Ctrl-C does not wait."""
+    try:
+        for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGTERM, 5.0)):
+            if process.poll() is None:
+                _signal(process, number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+    finally:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _cause(log: Path, code: int) -> str:
+    """Why Dagster failed, in the words of the step that raised; its last line where no step did."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    raised = re.findall(r"Failure: (.+?)(?=\n\s*\n|\nStack Trace|\n\S*Traceback|\Z)", text, re.DOTALL)
+    if raised:
+        return "\n".join(line.strip() for line in raised[-1].splitlines() if line.strip())
+    named = re.findall(r"^(?:[\w]+\.)*(\w+(?:Error|Exception)): (.+)$", text, re.MULTILINE)
+    if named:
+        return ": ".join(named[-1])
+    if code < 0:
+        return f"its process was killed by signal {-code}"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return last or f"its process ended with exit code {code}"
+
+
+# -- what is seen -----------------------------------------------------------------------------------------------------
+
+
+def _watch(process: "subprocess.Popen[bytes]", watch: Watch, console: Console) -> None:
+    """Shows the crawl until its process ends: a live display in a terminal, a line now and then elsewhere."""
+    with ExitStack() as stack:
+        live = None
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, refresh_per_second=8, transient=True))
+        told, next_line = set[str](), 0.0
+        while process.poll() is None:
+            watch.look()
+            if live:
+                live.update(_display(watch))
+            else:
+                for layer in watch.done.keys() - told:
+                    told.add(layer)
+                    console.print(Text(f"{STEPS[layer]}: {terminal.count(watch.done[layer][0], 'row')}"))
+                if watch.elapsed >= next_line:
+                    next_line = watch.elapsed + LINE_SECONDS
+                    at = f"{terminal.clock(watch.elapsed)}  {watch.source} {watch.key}"
+                    console.print(Text(f"{at}: {_now_doing(watch)}"), soft_wrap=True)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+
+
+def _now_doing(watch: Watch) -> str:
+    if "raw" in watch.done:
+        return next((f"{word} ..." for layer, word in STEPS.items() if layer not in watch.done), "publish ...")
+    if not watch.progress:
+        return "starting"
+    now = watch.progress
+    counts = ((now.pages, "page"), (now.records, "record"), (now.errors, "error"))
+    return ", ".join(terminal.count(number, noun) for number, noun in counts) + f", {now.rate:.1f} pages/s"
+
+
+def _display(watch: Watch) -> Group:
+    shown = Table.grid(padding=(0, 2))
+    for style in ("", "bold", "", "dim"):
+        shown.add_column(style=style, no_wrap=True)
+    active = next((layer for layer in STEPS if layer not in watch.done), None)
+    for layer, word in STEPS.items():
+        if layer in watch.done:
+            rows, at = watch.done[layer]
+            shown.add_row(terminal.GOOD, word, terminal.count(rows, "row"), terminal.clock(at))
+        elif layer == active:
+            doing = _now_doing(watch) if layer == "raw" else ""
+            shown.add_row(Spinner("dots"), word, doing, terminal.clock(watch.elapsed))
+        else:
+            shown.add_row(terminal.NONE, Text(word, "dim"), "", "")
+    url = watch.progress.last_url if watch.progress and active == "raw" else ""
+    return Group(Text.assemble((watch.source, "bold"), f" {watch.key}"), shown, terminal.cell(url, 100))
+
+
+def _show(console: Console, result: Result) -> None:
+    """The end of it: what came, what the checks say, what readers see, where to look."""
+    state = result.state
+    entry = state.published
+    title = Text.assemble(terminal.mark(result.published), " ", (state.source, "bold"), f" {state.partition} ")
+    if result.published and entry:
+        rows, took = terminal.count(entry.rows, "row"), terminal.clock(result.seconds)
+        said = f"published: {rows}, version {entry.version}, in {took}"
+    elif entry:
+        said = f"not published; readers keep version {entry.version} ({terminal.moment(entry.time)})"
+    else:
+        said = "not published"
+    console.print(title.append(said), soft_wrap=True)
+    for layer in ("raw", "clean", "enriched"):
+        if layer not in result.fresh:
+            continue
+        manifest = state.manifests[layer]
+        console.print(Text(f"  {layer:<9}{terminal.count(manifest.rows, 'row')}", "dim"))
+        for check in manifest.checks:
+            text = terminal.clean(f" {check.name}: {check.summary}")
+            console.print(Text.assemble("    ", terminal.mark(check.passed, check.blocking), text), soft_wrap=True)
+    if result.cause and not any(not c.passed and c.blocking for layer, c in state.checks if layer in result.fresh):
+        for line in terminal.clean(result.cause).splitlines():
+            console.print(Text.assemble(("  cause    ", "bold red"), line), soft_wrap=True)
+    places = {"report": result.report} if "clean" in result.fresh else {}
+    if result.published:
+        places["table"] = result.table
+        where = f"partition_key = '{state.partition}'"
+        places["query"] = f'gossamer query "select * from {state.source} where {where}"'  # noqa: S608  (to be read)
+    else:
+        places["log"] = str(result.log)
+    for word, value in places.items():
+        console.print(Text.assemble((f"  {word:<9}", "dim"), value), soft_wrap=True)

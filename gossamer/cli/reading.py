@@ -1,0 +1,272 @@
+"""Commands that look: `ls`, `status` and `query`. They read declarations and the lake, and change nothing."""
+
+import csv
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from gossamer.cli import terminal
+from gossamer.cli.terminal import JsonOption, LakeOption, SourcesOption
+from gossamer.errors import ConfigurationError
+from gossamer.settings import Settings
+
+if TYPE_CHECKING:
+    from gossamer.cli.state import State
+    from gossamer.partition import Partitions
+
+#: Rows of a query shown as a table; files and pipes (`--csv`, `--json`) get all of them.
+SHOWN_ROWS = 50
+
+
+def ls(sources: SourcesOption = None, lake: LakeOption = None, as_json: JsonOption = False) -> int | None:
+    """List the declared sources: partitions, schedule, what each waits for, what is published."""
+    from gossamer.cli import state
+    from gossamer.lake import Lake
+
+    settings = Settings.load(sources, lake)
+    declarations = terminal.declared(settings)
+    place = Lake(settings.lake)
+    found = []
+    for source in declarations.sources.values():
+        newest = max(state.publications(place, source.name).values(), key=lambda entry: entry.time, default=None)
+        found.append((source, newest))
+    if as_json:
+        terminal.write_json(
+            [
+                {
+                    "name": source.name,
+                    "description": source.spec.description,
+                    "owner": source.spec.owner,
+                    "folder": str(source.folder),
+                    "partitions": source.spec.partitions.model_dump(mode="json"),
+                    "schedule": source.spec.schedule,
+                    "timezone": source.spec.timezone,
+                    "upstreams": sorted(source.upstreams),
+                    "last_published": newest
+                    and {
+                        "partition": newest.partition,
+                        "version": newest.version,
+                        "rows": newest.rows,
+                        "time": newest.time,
+                    },
+                }
+                for source, newest in found
+            ]
+        )
+        return None
+    if not found:
+        terminal.no_sources(settings)
+        return None
+    rows = [
+        (
+            Text(source.name, "bold"),
+            _partitions(source.spec.partitions),
+            source.spec.schedule or Text("chained" if source.spec.seeds.upstream else "by hand", "dim"),
+            ", ".join(sorted(source.upstreams)) or Text("·", "dim"),
+            f"{newest.partition}: {terminal.count(newest.rows, 'row')}, {terminal.ago(newest.time)}"
+            if newest
+            else Text("never", "dim"),
+        )
+        for source, newest in found
+    ]
+    terminal.out().print(terminal.table(["source", "partitions", "schedule", "waits for", "last published"], rows))
+    return None
+
+
+def _partitions(partitions: "Partitions") -> str:
+    parts = [f"{partitions.period} from {partitions.first_date}"] if partitions.period else []
+    if partitions.segments:
+        parts.append(terminal.count(len(partitions.segments), "segment"))
+    return " × ".join(parts)  # noqa: RUF001 (a product is meant)
+
+
+def status(
+    source: Annotated[str | None, typer.Argument(help="One source; all of them without it.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Newest partitions a source [20 of one, 3 of each].")
+    ] = None,
+    sources: SourcesOption = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each partition: its crawl, rows by layer, checks, and what readers see."""
+    from gossamer.cli import state
+    from gossamer.lake import Lake
+
+    settings = Settings.load(sources, lake)
+    declarations = terminal.declared(settings) if source is None else terminal.load(settings)
+    names = [declarations[source].name] if source else list(declarations.sources)
+    place = Lake(settings.lake)
+    states: list[State] = []
+    for name in names:
+        published = state.publications(place, name)
+        newest = state.keys(place, name, published)[: limit or (20 if source else 3)]
+        states += [state.read(place, name, key, published.get(key)) for key in newest]
+    if as_json:
+        terminal.write_json([_as_data(one) for one in states])
+        return
+    console = terminal.out()
+    if not states:
+        what = f"Nothing of {source} is" if source else "Nothing is"
+        first = source or next(iter(declarations.sources), "<name>")
+        console.print(Text(f"{what} in {settings.lake} yet. Crawl it: gossamer crawl {first}"))
+        return
+    columns = ["source", "partition", "crawl", "raw", "clean", "enriched", "published", "checks"]
+    console.print(terminal.table(columns, map(_row, states), numbers=["raw", "clean", "enriched"]))
+    for one in states:
+        for layer, check in one.checks:
+            if not check.passed and (check.blocking or source):
+                line = Text.assemble(terminal.mark(False, check.blocking), f" {one.source} {one.partition} {layer}: ")
+                console.print(line.append(terminal.clean(f"{check.name}: {check.summary}")), soft_wrap=True)
+
+
+def _row(one: "State") -> list[object]:
+    def rows(layer: str) -> object:
+        manifest = one.manifests.get(layer)
+        return f"{manifest.rows:,}" if manifest else terminal.NONE
+
+    counts = map(rows, ("raw", "clean", "enriched"))
+    return [Text(one.source, "bold"), one.partition, _crawl(one), *counts, _seen(one), _marks(one)]
+
+
+def _crawl(one: "State") -> Text:
+    if one.progress:
+        return Text(f"running: {terminal.count(one.progress.pages, 'page')}, {one.progress.rate:.1f}/s", "cyan")
+    raw = one.manifests.get("raw")
+    if raw is None:
+        return Text("no result", "dim")
+    when = terminal.ago(raw.written_at)
+    return Text(when) if one.crawl == "complete" else Text(f"incomplete, {when}", "red")
+
+
+def _seen(one: "State") -> Text:
+    if one.published is None:
+        return Text("never", "dim")
+    text = f"{terminal.count(one.published.rows, 'row')}, version {one.published.version}"
+    return Text(text, "green") if one.is_published else Text(f"{text} (older data)", "yellow")
+
+
+def _marks(one: "State") -> Text:
+    checks = [check for _, check in one.checks]
+    if not checks:
+        return terminal.NONE
+    failures = [check for check in checks if not check.passed]
+    failed = [Text.assemble(terminal.mark(False, check.blocking), f" {check.name}") for check in failures]
+    passed = len(checks) - len(failed)
+    good = [Text.assemble(terminal.GOOD, f" {passed}")] if passed else []
+    return Text("  ").join([*good, *failed])
+
+
+def _as_data(one: "State") -> dict[str, Any]:
+    raw = one.manifests.get("raw")
+    return {
+        "source": one.source,
+        "partition": one.partition,
+        "crawl": {
+            "state": one.crawl,
+            "crawl_id": raw.crawl_id if raw else None,
+            "time": raw.written_at if raw else None,
+            "progress": one.progress and one.progress.model_dump(),
+        },
+        "rows": {layer: manifest.rows for layer, manifest in one.manifests.items()},
+        "checks": checks_as_data(one),
+        "published": one.published
+        and {
+            "version": one.published.version,
+            "rows": one.published.rows,
+            "time": one.published.time,
+            "is_newest_data": one.is_published,
+        },
+    }
+
+
+def checks_as_data(one: "State") -> list[dict[str, Any]]:
+    """The checks without their details, which the report shows."""
+    said = {"name", "passed", "blocking", "summary"}
+    return [{"layer": layer, **check.model_dump(include=said)} for layer, check in one.checks]
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="Over the tables <source> and marts.<model>.", metavar="SQL")],
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Rows [50 in a table, else all].")] = None,
+    sources: SourcesOption = None,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+) -> None:
+    """Ask the published tables in SQL (DuckDB)."""
+    import duckdb
+
+    from gossamer.publish import duck
+
+    if as_json and as_csv:
+        raise ConfigurationError("--json and --csv exclude each other. Give one of them.")
+    if not sql.strip():
+        raise ConfigurationError('The query is empty. For example: gossamer query "select count(*) from shop"')
+    settings = Settings.load(sources, lake)
+    declarations = terminal.load(settings)
+    with duck.connect(settings, declarations) as connection:
+        try:
+            cursor = connection.execute(sql)
+            columns = [column[0] for column in cursor.description or []]
+            rows = _fetch(cursor)
+            if as_csv:
+                _write_csv(columns, islice(rows, limit))
+            elif as_json:
+                terminal.write_json([dict(zip(columns, row, strict=True)) for row in islice(rows, limit)])
+            else:
+                _show(columns, rows, limit or SHOWN_ROWS)
+        except duckdb.Error as error:
+            raise QueryError(_in_words(error, connection, declarations.sources)) from error
+
+
+class QueryError(ConfigurationError):
+    """SQL that DuckDB refuses."""
+
+
+def _fetch(cursor: Any) -> Iterator[Sequence[Any]]:
+    while batch := cursor.fetchmany(1000):
+        yield from batch
+
+
+def _write_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([terminal.plain(v) if not isinstance(v, bool) else str(v).lower() for v in row] for row in rows)
+
+
+def _show(columns: Sequence[str], rows: Iterator[Sequence[Any]], limit: int) -> None:
+    shown = list(islice(rows, limit))
+    numbers = [
+        name
+        for place, name in enumerate(columns)
+        if any(not isinstance(row[place], str | bool | None) and hasattr(row[place], "real") for row in shown)
+    ]
+    terminal.out().print(terminal.table(columns, shown, numbers))
+    more = next(rows, None) is not None
+    terminal.note(
+        terminal.count(len(shown), "row") + (" shown, there are more: --limit N, --csv, --json" if more else "")
+    )
+
+
+def _in_words(error: Exception, connection: Any, declared: Collection[str]) -> str:
+    """DuckDB's message in one line, with its hint; an unknown table is answered with those there are."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(line for line in lines if not line.startswith("LINE ") and set(line) != {"^"})
+    unknown = re.search(r"Table with name (\S+) does not exist", said)
+    if not unknown:
+        return said
+    if unknown[1] in declared:
+        return f"Nothing of `{unknown[1]}` is published yet. Crawl it: gossamer crawl {unknown[1]}"
+    found = connection.execute(
+        "select case table_schema when 'main' then table_name else table_schema || '.' || table_name end "
+        "from information_schema.tables where table_schema in ('main', 'marts') order by 1"
+    ).fetchall()
+    names = ", ".join(name for (name,) in found)
+    there = f"There are: {names}." if names else "Nothing is published yet: gossamer crawl <name>."
+    return f"There is no table `{unknown[1]}`. {there}"

@@ -1,0 +1,98 @@
+"""What the lake knows of a source's partitions: rows by layer, checks, publication, and a crawl that is running.
+
+Read only, and from the lake alone: no Dagster is needed to answer. How it is shown is `reading`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from gossamer.crawl.progress import Progress, progress_path, read_progress
+from gossamer.lake import Lake
+from gossamer.manifest import CheckResult, Manifest
+from gossamer.partition import SEPARATOR
+from gossamer.publish.tables import HistoryEntry, history
+
+LAYERS = ("raw", "clean", "enriched")
+#: A crawl writes its progress every second; one that has been silent so long is not running.
+SILENCE = timedelta(seconds=20)
+
+
+@dataclass(frozen=True)
+class State:
+    """One partition of one source, as it lies in the lake.
+
+    Attributes:
+        manifests: layer -> manifest, for the layers that have data.
+        published: its newest publication; it may be older than the layers below.
+        progress: what a crawl that is running now says of itself, None while none runs.
+    """
+
+    source: str
+    partition: str
+    manifests: Mapping[str, Manifest]
+    published: HistoryEntry | None
+    progress: Progress | None
+
+    @property
+    def checks(self) -> list[tuple[str, CheckResult]]:
+        """Every check with the layer it judged."""
+        return [(layer, check) for layer, manifest in self.manifests.items() for check in manifest.checks]
+
+    @property
+    def crawl(self) -> str:
+        """running, complete, incomplete (its books did not close) or none."""
+        if self.progress:
+            return "running"
+        raw = self.manifests.get("raw")
+        if raw is None:
+            return "none"
+        books = raw.check("books_closed")
+        return "complete" if books and books.passed else "incomplete"
+
+    @property
+    def is_published(self) -> bool:
+        """Readers see the newest enriched data of this partition."""
+        enriched = self.manifests.get("enriched")
+        return bool(enriched and self.published and self.published.enriched_version == enriched.version)
+
+
+def read(lake: Lake, source: str, key: str, published: HistoryEntry | None) -> State:
+    """The state of one partition."""
+    manifests = {layer: manifest for layer in LAYERS if (manifest := lake.manifest(layer, source, key))}
+    return State(source, key, manifests, published, running(lake, source, key))
+
+
+def keys(lake: Lake, source: str, published: Mapping[str, HistoryEntry]) -> list[str]:
+    """The partitions of which the lake knows anything, newest first."""
+    prefix = f"raw/{source}/"
+    names = [path.removeprefix(prefix) for path in lake.paths(prefix)]
+    crawled = {
+        name.removesuffix(suffix).replace("~", SEPARATOR)
+        for name in names
+        for suffix in (".parquet", ".progress.json")
+        if name.endswith(suffix)
+    }
+    return sorted(crawled | published.keys(), reverse=True)
+
+
+def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
+    """The newest publication of each partition."""
+    newest: dict[str, HistoryEntry] = {}
+    for entry in history(lake, source):
+        newest.setdefault(entry.partition, entry)
+    return newest
+
+
+def running(lake: Lake, source: str, key: str) -> Progress | None:
+    """The progress of the crawl that is running now, None while none is."""
+    import obstore
+
+    progress = read_progress(lake, source, key)
+    if progress is None or progress.state != "running":
+        return None
+    try:
+        written = obstore.head(lake.store, progress_path(source, key))["last_modified"]
+    except FileNotFoundError:
+        return None
+    return progress if datetime.now(UTC) - written < SILENCE else None

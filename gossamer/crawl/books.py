@@ -1,0 +1,345 @@
+"""A crawl's accounts: what became of every request and every record, and the verdict on whether they close.
+
+Plain counting, without Scrapy: `components` tells what happens, here is what it adds up to. With plain Scrapy under the
+crawl the accounts live in memory and die with the process.
+"""
+
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from gossamer.crawl.progress import Progress, rate
+from gossamer.crawl.reasons import EXCLUSIONS, Reason
+from gossamer.crawl.spool import BODY_SAMPLE
+from gossamer.manifest import CheckResult
+from gossamer.source import Complete, Limits
+
+BOOKS_CLOSED = "books_closed"
+FINISHED = "finished"
+LIMIT = "limit"
+#: Fewer requests than this say nothing about the rate of errors.
+ERROR_RATE_FROM = 100
+_EXAMPLES = 3
+_HOSTS_SHOWN = 50
+
+
+@dataclass(eq=False, slots=True)
+class Unit:
+    """One request of the crawl, whatever retries and redirects it takes.
+
+    `state` is None while it is pending, then fetched, redirected (to a page that was known already), duplicate, or the
+    reason of its end.
+    """
+
+    url: str
+    callback: str
+    seed: bool
+    attempts: int = 0
+    state: str | None = None
+    fetched_at: datetime | None = None
+    page_hash: str | None = None
+
+
+@dataclass
+class Books:
+    """Counts of one crawl, and its dead letters as they come.
+
+    Attributes:
+        keep: where a dead letter goes.
+        stop: called once, with words, when a limit is reached.
+    """
+
+    complete: Complete
+    limits: Limits
+    keep: Callable[[Mapping[str, Any]], None]
+    stop: Callable[[str], None] = lambda words: None
+    declared_seeds: int = 0
+    discovered: int = 0
+    fetched: int = 0
+    redirected: int = 0
+    duplicates: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
+    seeds_asked: int = 0
+    seeds_answered: int = 0
+    seeds_dead: int = 0
+    required_dead: int = 0
+    begun: int = 0
+    responses: int = 0
+    bytes: int = 0
+    records: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    record_errors: int = 0
+    hosts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    start_error: str = ""
+    finish_reason: str = ""
+    stopped_by: str = ""
+    last_url: str = ""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: float = field(default_factory=time.monotonic)
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def discover(self, url: str, callback: str, *, seed: bool = False) -> Unit:
+        """A request that the crawl did not know."""
+        self.discovered += 1
+        self.seeds_asked += seed
+        return Unit(url, callback, seed)
+
+    def begin(self, unit: Unit) -> bool:
+        """An attempt to fetch; False where the limit of pages does not allow it."""
+        if self.limits.pages and unit.attempts == 0 and self.begun >= self.limits.pages:
+            self._limit(f"limits.pages ({self.limits.pages})")
+            return False
+        self.begun += unit.attempts == 0
+        unit.attempts += 1
+        return True
+
+    def answered(self, unit: Unit) -> None:
+        """The spider was shown a page."""
+        if unit.state is None:
+            unit.state = "fetched"
+            self.fetched += 1
+            self.seeds_answered += unit.seed
+            self.last_url = unit.url
+            self.hosts[_host(unit.url)]["fetched"] += 1
+            self._judge_errors()
+
+    def known_already(self, unit: Unit, *, redirected: bool) -> None:
+        """The request, or where it was redirected to, is one that the crawl has made before."""
+        if unit.state is not None:
+            return
+        unit.state = "redirected" if redirected else "duplicate"
+        self.seeds_answered += unit.seed
+        if redirected:
+            self.redirected += 1
+        else:
+            self.duplicates += 1
+            self.discovered -= 1
+
+    def failed(self, unit: Unit, reason: Reason, message: str, *, status: int | None = None, body: str = "") -> None:
+        """The request ended without a page, or its page without its records. The first failure counts."""
+        if unit.state not in (None, "fetched", "redirected"):
+            return
+        self.fetched -= unit.state == "fetched"
+        self.redirected -= unit.state == "redirected"
+        self.seeds_answered -= unit.seed and unit.state is not None
+        unit.state = reason
+        if reason in EXCLUSIONS:
+            self.begun -= unit.attempts > 0
+            if not unit.seed:
+                self.excluded[reason] += 1
+                self._example(reason, unit.url)
+                return
+        self.dead[reason] += 1
+        self.seeds_dead += unit.seed
+        self.hosts[_host(unit.url)]["dead"] += 1
+        self._example("seed" if unit.seed else reason, unit.url)
+        if any(pattern == unit.callback or re.search(pattern, unit.url) for pattern in self.complete.required):
+            self.required_dead += 1
+            self._example("required", unit.url)
+        self.keep(
+            {
+                "url": unit.url,
+                "reason": str(reason),
+                "status": status,
+                "attempts": unit.attempts,
+                "callback": unit.callback,
+                "message": message[:1000],
+                "failed_at": datetime.now(UTC),
+                "body_sample": body[:BODY_SAMPLE],
+            }
+        )
+        self._judge_errors()
+
+    def received(self, size: int) -> None:
+        """Bytes came in."""
+        self.bytes += size
+        if self.limits.bytes and self.bytes > self.limits.bytes:
+            self._limit(f"limits.bytes ({self.limits.bytes})")
+
+    def _judge_errors(self) -> None:
+        limit = self.limits.error_rate
+        if limit and self.judged >= ERROR_RATE_FROM and self.failures / self.judged > limit:
+            self._limit(f"limits.error_rate ({limit:g}): {self.failures} of {self.judged} requests failed")
+
+    def _limit(self, words: str) -> None:
+        if not self.stopped_by:
+            self.stopped_by = words
+            self.stop(words)
+
+    def _example(self, kind: str, url: str) -> None:
+        if len(self.examples[kind]) < _EXAMPLES:
+            self.examples[kind].append(url)
+
+    # -- sums -----------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Requests known that have no end yet."""
+        ended = self.fetched + self.redirected + sum(self.excluded.values()) + sum(self.dead.values())
+        return self.discovered - ended
+
+    @property
+    def judged(self) -> int:
+        """Requests that count when the share of failures is judged: fetched and dead ones."""
+        return self.fetched + sum(self.dead.values())
+
+    @property
+    def failures(self) -> int:
+        """Dead requests without those whose page is gone, which is an answer."""
+        return sum(self.dead.values()) - self.dead[Reason.GONE]
+
+    @property
+    def not_kept(self) -> int:
+        """Records that were yielded and are not in the partition."""
+        return sum(self.dropped.values()) + self.record_errors
+
+    def finish(self, reason: str) -> None:
+        """The crawl is over; requests that never reached the downloader get their end."""
+        self.finish_reason = LIMIT if self.stopped_by or reason.startswith("closespider_") else reason
+        if self.finish_reason == LIMIT and not self.stopped_by:
+            duration = self.limits.duration
+            timed_out = reason == "closespider_timeout" and duration
+            self.stopped_by = f"limits.duration ({duration})" if timed_out else f"a setting of the spider ({reason})"
+        seeds_left = self.seeds_asked - self.seeds_answered - self.seeds_dead
+        if self.finish_reason == FINISHED and (filtered := self.pending - seeds_left) > 0:
+            # Only a filter before the scheduler takes a request out without a word; Scrapy's is the off-site one.
+            self.excluded[Reason.OFF_SITE] += filtered
+
+    def progress(self) -> Progress:
+        """What is told to those who watch."""
+        return Progress(
+            pages=self.fetched,
+            records=self.records,
+            errors=sum(self.dead.values()),
+            dropped=self.not_kept,
+            pending=self.pending,
+            bytes=self.bytes,
+            elapsed_s=round(time.monotonic() - self.started, 1),
+            rate=rate(self.fetched, self.started),
+            last_url=self.last_url,
+        )
+
+    def details(self) -> dict[str, Any]:
+        """The accounts as JSON, for the manifest."""
+        hosts = sorted(self.hosts.items(), key=lambda entry: (-entry[1]["dead"], -entry[1]["fetched"]))
+        elapsed = time.monotonic() - self.started
+        return {
+            "finish_reason": self.finish_reason,
+            "stopped_by": self.stopped_by,
+            "requests": {
+                "discovered": self.discovered,
+                "fetched": self.fetched,
+                "redirected": self.redirected,
+                "excluded": dict(self.excluded),
+                "dead": dict(self.dead),
+                "pending": self.pending,
+                "duplicates": self.duplicates,
+            },
+            "seeds": {
+                "declared": self.declared_seeds,
+                "asked": self.seeds_asked,
+                "answered": self.seeds_answered,
+                "dead": self.seeds_dead,
+            },
+            "records": {
+                "yielded": self.records + self.not_kept,
+                "written": self.records,
+                "dropped": dict(self.dropped),
+                "errors": self.record_errors,
+            },
+            "hosts": {host: dict(counts) for host, counts in hosts[:_HOSTS_SHOWN]},
+            "examples": {kind: list(urls) for kind, urls in self.examples.items()},
+            "responses": self.responses,
+            "bytes": self.bytes,
+            "started_at": self.started_at.isoformat(),
+            "duration_s": round(elapsed, 3),
+            "rate": rate(self.fetched, self.started),
+        }
+
+    # -- verdict --------------------------------------------------------------------------------------------------
+
+    def verdict(self) -> CheckResult:
+        """Whether the partition is complete enough by the source's declaration, in words."""
+        faults = [fault for fault in self._faults() if fault]
+        return CheckResult(
+            name=BOOKS_CLOSED,
+            passed=not faults,
+            blocking=True,
+            summary="; ".join(faults) or self._all_is_well(),
+            details=self.details(),
+        )
+
+    def _faults(self) -> list[str]:
+        seeds = max(self.seeds_asked, self.declared_seeds)
+        unanswered = self.seeds_asked - self.seeds_answered
+        share = self.failures / self.judged if self.judged else 0.0
+        no_records = self.records == 0 and seeds > 0
+        return [
+            self._unfinished(),
+            _counted(unanswered, seeds, "seed", "without an answer", self.examples["seed"]) if unanswered else "",
+            "the spider asked for none of its seeds" if self.declared_seeds and not self.seeds_asked else "",
+            _counted(self.required_dead, 0, "required page", "failed", self.examples["required"])
+            if self.required_dead
+            else "",
+            self._too_many_failures(share) if share > self.complete.tolerate else "",
+            f"no records came out of {self.fetched} pages" + self._lost_records() if no_records else "",
+        ]
+
+    def _unfinished(self) -> str:
+        match self.finish_reason:
+            case "finished":
+                return ""
+            case "limit":
+                return f"stopped early by {self.stopped_by}, {self.pending} known requests left"
+            case "start_error":
+                return f"the spider raised in start(): {self.start_error}"
+            case "shutdown":
+                return "the crawl was shut down before it was over"
+            case other:
+                return f"the spider closed itself ({other}), {self.pending} known requests left"
+
+    def _too_many_failures(self, share: float) -> str:
+        failed = {reason: count for reason, count in self.dead.most_common() if reason != Reason.GONE}
+        urls = [url for reason in failed for url in self.examples[reason]] or self.examples["seed"]
+        return (
+            f"{self.failures} of {self.judged} requests failed ({_percent(share)}, tolerated "
+            f"{_percent(self.complete.tolerate)}): {_listed(failed)}; e.g. {urls[0]}"
+        )
+
+    def _lost_records(self) -> str:
+        return f" ({self.not_kept} were dropped or failed in a pipeline)" if self.not_kept else ""
+
+    def _all_is_well(self) -> str:
+        dead = f"; dead: {_listed(dict(self.dead.most_common()))}, tolerated" if self.dead else ""
+        excluded = f"; left out: {_listed(dict(self.excluded.most_common()))}" if self.excluded else ""
+        return f"{self.records} records from {self.fetched} pages, every seed answered{dead}{excluded}"
+
+
+def _counted(count: int, of: int, noun: str, predicate: str, examples: list[str]) -> str:
+    total = f" of {of}" if of else ""
+    plural = noun if max(count, of) == 1 else f"{noun}s"
+    example = f", e.g. {examples[0]}" if examples else ""
+    return f"{count}{total} {plural} {predicate}{example}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in list(counts.items())[:5])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""

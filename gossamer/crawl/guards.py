@@ -1,0 +1,84 @@
+"""Which addresses a crawl may reach: http and https only, and nothing private unless the source allows it.
+
+Every hop of a redirect, and every robots.txt, passes here. How gently a host is treated does not belong here.
+"""
+
+import ipaddress
+from typing import Self
+
+from scrapy import Request
+from scrapy.crawler import Crawler
+from scrapy.exceptions import CannotResolveHostError
+from scrapy.http import Response
+from scrapy.utils.defer import maybe_deferred_to_future
+from scrapy.utils.httpobj import urlparse_cached
+from twisted.internet.error import DNSLookupError
+
+from gossamer.crawl.reasons import ExcludedRequest, Reason
+
+#: Setting (bool): private, loopback and link-local addresses may be fetched.
+ALLOW_PRIVATE = "GOSSAMER_ALLOW_PRIVATE"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressGuard:
+    """Downloader middleware that refuses requests by their address."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self.allow_private = allow_private
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Self:
+        return cls(crawler.settings.getbool(ALLOW_PRIVATE))
+
+    async def process_request(self, request: Request) -> None:
+        parts = urlparse_cached(request)
+        if parts.scheme not in ("http", "https"):
+            raise ExcludedRequest(Reason.NOT_HTTP, f"{parts.scheme}: is not fetched, only http and https are")
+        if self.allow_private:
+            return
+        host = parts.hostname or ""
+        address = _literal(host)
+        if address is None and not request.meta.get("proxy"):  # behind a proxy, the proxy looks names up
+            address = await _resolve(host)
+        if address is not None:
+            _refuse_private(host, address)
+
+    def process_response(self, request: Request, response: Response) -> Response:
+        # The name may have been given another address between the look-up and the connection.
+        if not self.allow_private and response.ip_address and not request.meta.get("proxy"):
+            _refuse_private(urlparse_cached(request).hostname or "", response.ip_address)
+        return response
+
+
+def is_private(address: Address) -> bool:
+    """Whether an address is not one of the public internet (private, loopback, link-local, reserved, multicast)."""
+    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    address = mapped or address
+    return not address.is_global or address.is_multicast
+
+
+def _refuse_private(host: str, address: Address) -> None:
+    if is_private(address):
+        place = host if host == str(address) else f"{host} ({address})"
+        raise ExcludedRequest(
+            Reason.PRIVATE_ADDRESS, f"{place} is not a public address; `fetch: {{allow_private: true}}` would allow it"
+        )
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+async def _resolve(host: str) -> Address | None:
+    """The address that the download will use: Scrapy's resolver keeps what it has looked up."""
+    from twisted.internet import reactor
+
+    try:
+        return _literal(await maybe_deferred_to_future(reactor.resolve(host)))  # type: ignore[attr-defined]
+    except DNSLookupError as error:
+        raise CannotResolveHostError(str(error)) from error

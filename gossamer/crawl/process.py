@@ -1,0 +1,172 @@
+"""Starting a crawl's process and watching it to its end: what everyone outside this room calls.
+
+What happens inside that process is in `run`. No Scrapy is imported here.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import IO
+
+from gossamer.crawl.progress import Progress, progress_path, read_progress
+from gossamer.errors import CrawlError, LakeError
+from gossamer.lake import Lake
+from gossamer.manifest import Manifest
+from gossamer.settings import PROJECT, Settings
+from gossamer.source import Source
+
+__all__ = ["CrawlProcessError", "Progress", "run_crawl"]
+
+ERROR_PREFIX = "gossamer.crawl: error: "
+INTERRUPTED = 75
+#: How long a crawl may take to stop when it is asked to; it ends itself earlier.
+STOP_SECONDS = 15.0
+_POLL_SECONDS = 1.0
+_TAIL_LINES = 20
+
+
+class CrawlProcessError(CrawlError):
+    """A crawl's process that ended without a result.
+
+    Attributes:
+        exit_code: as the process gave it; minus the signal's number where a signal ended it.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped from outside; the same crawl can simply be run again."""
+        return self.exit_code == INTERRUPTED or self.exit_code < 0
+
+
+def run_crawl(
+    settings: Settings,
+    source: Source,
+    key: str,
+    *,
+    run_id: str = "",
+    pages: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    output: IO[str] | None = None,
+) -> Manifest:
+    """Crawls one partition in a process of its own and returns the manifest of its raw rows, good verdict or not.
+
+    Args:
+        pages: stop after so many pages (the books then do not close).
+        on_progress: called about every second while it runs, and once at the end.
+        output: where the process's log goes, instead of stderr.
+
+    Raises:
+        CrawlProcessError: the process was killed, interrupted or failed; nothing was committed.
+        LakeError: the result cannot be read.
+    """
+    lake = Lake(settings.lake)
+    with contextlib.suppress(LakeError):  # an older crawl's last word is not this one's first
+        lake.delete(progress_path(source.name, key))
+    environment = {**os.environ, **settings.environ(), "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryDirectory(prefix="gossamer-", ignore_cleanup_errors=True) as folder:
+        code, tail = _watch(
+            _command(settings, source, key, run_id, pages),
+            environment | {"TMPDIR": folder},  # ours to remove, however the process ends
+            output,
+            lambda: _tell(lake, source, key, on_progress),
+        )
+    if code != 0:
+        raise CrawlProcessError(f"Crawl of {source.name}, partition {key}: {_words(code, tail)}", code)
+    return lake.current("raw", source.name, key)
+
+
+def _command(settings: Settings, source: Source, key: str, run_id: str, pages: int | None) -> list[str]:
+    command = [sys.executable, "-m", "gossamer.crawl", "--attached", "--source", source.name, "--partition", key]
+    command += ["--sources", str(settings.sources), "--lake", settings.lake, "--run-id", run_id]
+    return command + (["--pages", str(pages)] if pages is not None else [])
+
+
+def _python_path() -> str:
+    own = os.environ.get("PYTHONPATH")
+    return f"{PROJECT}{os.pathsep}{own}" if own else str(PROJECT)
+
+
+def _tell(lake: Lake, source: Source, key: str, on_progress: Callable[[Progress], None] | None) -> None:
+    if on_progress and (progress := read_progress(lake, source.name, key)):
+        on_progress(progress)
+
+
+def _watch(
+    command: list[str], environment: dict[str, str], output: IO[str] | None, tell: Callable[[], None]
+) -> tuple[int, list[str]]:
+    """Runs the command to its end; gives its exit code and the last lines it wrote. Leaves no process behind."""
+    tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,  # never written to: it closes when we die, however we die
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    reader = threading.Thread(target=_copy, args=(process.stdout, output or sys.stderr, tail), daemon=True)
+    reader.start()
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+                break
+            tell()
+    finally:
+        _end(process)
+        reader.join(5)  # a process that the spider started may hold the pipe open: not longer than this
+    tell()
+    return process.returncode, list(tail)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Stops what still runs of the process and its children: asked first, killed after a bounded wait."""
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+
+def _copy(pipe: IO[bytes], output: IO[str], tail: "collections.deque[str]") -> None:
+    with pipe:
+        for line in pipe:
+            text = line.decode("utf-8", "replace")
+            tail.append(text.rstrip())
+            with contextlib.suppress(OSError, ValueError):  # a closed output must not block the crawl
+                output.write(text)
+                output.flush()
+
+
+def _words(code: int, tail: list[str]) -> str:
+    if code == INTERRUPTED:
+        return "interrupted before it was over; nothing was committed. Run it again."
+    if code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
+        memory = " (often: out of memory)" if -code == signal.SIGKILL else ""
+        words = f"its process was killed by signal {-code}, {name}{memory}; nothing was committed."
+        return _with_tail(words, tail)
+    said = next((line for line in reversed(tail) if line.startswith(ERROR_PREFIX)), None)
+    if said:
+        return said.removeprefix(ERROR_PREFIX)
+    return _with_tail(f"its process ended with exit code {code}; nothing was committed.", tail)
+
+
+def _with_tail(words: str, tail: list[str]) -> str:
+    return "\n".join([words, "The end of its log:", *tail]) if tail else words

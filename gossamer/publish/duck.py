@@ -1,0 +1,83 @@
+"""Questions in SQL: one DuckDB connection over everything that is published.
+
+Each published source is a view of its name, each mart a table `marts.<model>`. The connection is for reading: it knows
+no files but these. Who builds the marts is dbt (`dbt_project/`); nothing here writes.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from gossamer.declarations import Declarations
+from gossamer.errors import LakeError
+from gossamer.lake import Lake
+from gossamer.publish.tables import open_table
+from gossamer.settings import Settings
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MARTS = "marts"
+#: How long a query waits for a dbt run that is writing the warehouse.
+PATIENCE_S = 15.0
+
+
+def connect(settings: Settings, declarations: Declarations, patience_s: float = PATIENCE_S) -> "DuckDBPyConnection":
+    """A connection that sees what is published now; a later publication is seen by a later connection.
+
+    While it is open, the marts cannot be rebuilt (DuckDB's lock): close it when the question is answered.
+
+    Raises:
+        LakeError: the warehouse is being written and stays so for `patience_s` seconds, or cannot be read.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    try:
+        lake = Lake(settings.lake)
+        for name in declarations.sources:
+            if table := open_table(lake, name):
+                connection.register(name, table.to_pyarrow_dataset())
+        _attach_marts(connection, settings, patience_s)
+        # No other file, no Python variable of the caller, and no way back.
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _attach_marts(connection: "DuckDBPyConnection", settings: Settings, patience_s: float) -> None:
+    """Attaches the warehouse so that its tables answer to `marts.<model>`; before dbt ran there are none."""
+    if not settings.warehouse.exists():
+        return
+    _attach(connection, settings, patience_s)
+    schemas = connection.execute(
+        "SELECT schema_name FROM duckdb_schemas() WHERE database_name = 'warehouse'"
+    ).fetchall()
+    if (MARTS,) in schemas:
+        connection.execute(f"SET search_path = 'memory.main,warehouse.{MARTS}'")
+
+
+def _attach(connection: "DuckDBPyConnection", settings: Settings, patience_s: float) -> None:
+    import duckdb
+
+    place = str(settings.warehouse).replace("'", "''")
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute(f"ATTACH '{place}' AS warehouse (READ_ONLY)")
+            return
+        except duckdb.Error as error:
+            if "Could not set lock" not in str(error):
+                raise LakeError(
+                    f"The warehouse {settings.warehouse} cannot be read: {str(error).splitlines()[0]} "
+                    "Materialise the marts again; if that fails too, remove the file first (dbt makes it anew)."
+                ) from error
+            if time.monotonic() > deadline:
+                raise LakeError(
+                    f"The warehouse {settings.warehouse} has been locked for {patience_s:.0f} s: the marts are being "
+                    "built, or another program has it open for writing. Ask again when that is done."
+                ) from error
+        time.sleep(0.2)

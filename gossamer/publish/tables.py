@@ -1,0 +1,413 @@
+"""Published tables: the one door through which a partition reaches its readers.
+
+`publish` is the only writer of the Delta tables `published/<source>`. It takes a partition whose checks passed and
+whose layers belong together, compares its types with the table's (delta-rs would cast 1.7 into an integer column
+without a word), and replaces the partition in one commit. Reading, marts and MongoDB are in the modules beside it.
+"""
+
+import contextlib
+import hashlib
+import random
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from gossamer.errors import LakeError, PublicationRefusedError, SchemaConflictError
+from gossamer.lake import Lake, object_path
+from gossamer.manifest import Manifest
+from gossamer.source import FieldType, Source, SourceSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+PARTITION = "partition_key"
+#: The layers of a partition in the order they are made, and the checks without which none of them is believed.
+REQUIRED = {"raw": ("books_closed",), "clean": ("expectations_critical",), "enriched": ("joins_matched",)}
+ATTEMPTS = 8
+#: Log and files live equally long: a version is readable only while both do.
+CONFIGURATION = {
+    "delta.checkpointInterval": "10",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+}
+INSTANT = pl.Datetime("us", "UTC")
+
+_COLUMNS: dict[FieldType, pl.DataType] = {
+    "str": pl.String(),
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "money": pl.Decimal(18, 4),
+    "date": pl.Date(),
+    "datetime": INSTANT,
+    "url": pl.String(),
+    "json": pl.String(),
+}
+_PROVENANCE: dict[str, pl.DataType] = {
+    "extra": pl.String(),
+    "_unparsed": pl.String(),
+    "_url": pl.String(),
+    "_fetched_at": INSTANT,
+    "_page_hash": pl.String(),
+    "_crawl_id": pl.String(),
+    "_spider_version": pl.String(),
+}
+_KEPT = frozenset(
+    (
+        pl.Int8,
+        pl.Int16,
+        pl.Int32,
+        pl.Int64,
+        pl.Float32,
+        pl.Float64,
+        pl.Boolean,
+        pl.String,
+        pl.Binary,
+        pl.Date,
+        pl.Decimal,
+    )
+)
+#: Types that Delta does not have: the smallest type it has that holds every value.
+_WIDER: dict[Any, pl.DataType] = {
+    pl.UInt8: pl.Int16(),
+    pl.UInt16: pl.Int32(),
+    pl.UInt32: pl.Int64(),
+    pl.UInt64: pl.Decimal(20, 0),
+    pl.Categorical: pl.String(),
+    pl.Enum: pl.String(),
+    pl.Null: pl.String(),
+}
+#: Spark and Hive read no column whose name holds one of these.
+_UNREADABLE = re.compile(r"[ ,;{}()\n\t=.`\x00-\x1f]")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A partition as its readers see it.
+
+    Attributes:
+        version: the table version that brought it.
+        previous_version: the table version that readers had before, None for a table's first one.
+        columns: column name -> Polars type, as text.
+    """
+
+    version: int
+    rows: int
+    previous_version: int | None
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One publication of the past: `version` of the table, what it replaced, and where that came from."""
+
+    version: int
+    partition: str
+    rows: int
+    time: datetime
+    crawl_id: str
+    run_id: str
+    enriched_version: str
+    report: str
+
+
+def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publication:
+    """Makes the enriched partition the one that readers see; the same data again changes nothing.
+
+    Whatever goes wrong, readers keep the version they have.
+
+    Raises:
+        PartitionKeyError: the source has no such partition.
+        PublicationRefusedError: a check failed or was never made, or the layers do not belong together.
+        SchemaConflictError: columns that Delta cannot keep, or whose types differ from the published table's.
+        LakeError: the lake cannot be read or written, or another writer won every time.
+    """
+    source.partition(key)
+    manifests = gate(lake, source.name, key)
+    enriched = manifests["enriched"]
+    with _copy(lake, source.name, key, enriched) as rows, _named(lake, source.name):
+        return _commit(lake, source, key, rows, enriched, manifests["raw"].crawl_id, run_id)
+
+
+def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
+    """The manifests of a partition that may be published, by layer.
+
+    Raises:
+        PublicationRefusedError: it may not; the text lists every reason and what to do.
+    """
+    manifests: dict[str, Manifest] = {}
+    reasons: list[str] = []
+    first_bad: str | None = None
+    for layer, required in REQUIRED.items():
+        try:
+            manifests[layer] = manifest = lake.current(layer, source, key)
+            found = manifest.refusals(required)
+        except LakeError as error:
+            found = [str(error)]
+        if found and first_bad is None:
+            first_bad = layer
+        reasons += found
+    for above, below in (("raw", "clean"), ("clean", "enriched")):
+        if above not in manifests or below not in manifests:
+            continue
+        made_from = manifests[below].inputs.get(f"{above}/{source}")
+        if made_from is None:
+            reasons.append(f"{below}/{source}: does not say which {above}/{source} it was made from")
+        elif made_from != manifests[above].version:
+            reasons.append(f"{below}/{source}: was made from another {above}/{source} than the one that lies there now")
+        else:
+            continue
+        first_bad = first_bad or below
+    if reasons:
+        listed = "\n".join(f"- {reason}" for reason in reasons)
+        raise PublicationRefusedError(
+            f"{source}, partition {key}, is not published; readers keep the version they have.\n{listed}\n"
+            f"Mend the cause, then materialise {first_bad}/{source} and the layers after it for this partition."
+        )
+    return manifests
+
+
+def history(lake: Lake, source: str, limit: int | None = None) -> list[HistoryEntry]:
+    """The publications of a source, newest first, as far as the table's log goes back (30 days)."""
+    with _named(lake, source):
+        table = open_table(lake, source)
+        return [] if table is None else _history(table, limit)
+
+
+def open_table(lake: Lake, source: str) -> "DeltaTable | None":
+    """The source's Delta table at its newest version, None where nothing was published yet."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(lake.table_url(source))
+    except TableNotFoundError:
+        return None
+
+
+def published_schema(spec: SourceSpec) -> pl.Schema:
+    """The columns of the published table as far as the declaration tells: not what joins and `transform.py` add."""
+    columns: dict[str, pl.DataType] = {}
+    for name, kind in spec.record.fields.items():
+        columns[name] = _COLUMNS[kind]
+        if kind == "money":
+            columns[f"{name}_currency"] = pl.String()
+    return pl.Schema({**columns, **_PROVENANCE, PARTITION: pl.String()})
+
+
+# -- the write --------------------------------------------------------------------------------------------------------
+
+
+def _commit(
+    lake: Lake, source: Source, key: str, rows: pl.LazyFrame, enriched: Manifest, crawl_id: str, run_id: str
+) -> Publication:
+    from deltalake import CommitProperties, Transaction
+    from deltalake.exceptions import CommitFailedError
+
+    marker = f"partition:{key}", _number(enriched.version)
+    about = {
+        "partition": key,
+        "crawl_id": crawl_id,
+        "run_id": run_id,
+        "enriched_version": enriched.version,
+        "published_rows": str(enriched.rows),
+        "report": lake.url(object_path("reports", source.name, key, ".html")),
+    }
+    rows = _with_partition(source, rows, key)
+    for attempt in range(ATTEMPTS):
+        table = open_table(lake, source.name)
+        schema = _fit(source, rows.collect_schema(), _schema(table))
+        # The marker is committed with the rows: it outlives the log, and two writers of one partition collide on it.
+        if table is not None and table.transaction_version(marker[0]) == marker[1]:
+            return _publication(table, enriched, schema)
+        options = {
+            "partition_by": [PARTITION],
+            "schema_mode": "merge",
+            "configuration": CONFIGURATION if table is None else None,
+            "predicate": f"{PARTITION} = '{key.replace(chr(39), chr(39) * 2)}'",
+            "commit_properties": CommitProperties(
+                custom_metadata=about, max_commit_retries=200, app_transactions=[Transaction(*marker)]
+            ),
+        }
+        try:
+            rows.cast(schema).sink_delta(
+                lake.table_url(source.name) if table is None else table,
+                mode="overwrite",
+                credential_provider="auto" if table is not None else None,
+                delta_write_options=options,
+            )
+        except CommitFailedError:
+            # Another writer of this partition, or a column added meanwhile: look at the table again, check again.
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 (spreads writers, guards nothing)
+            continue
+        written = open_table(lake, source.name)
+        if written is None:
+            raise LakeError(f"{lake.table_url(source.name)} vanished while it was written. Publish again.")
+        return _publication(written, enriched, schema)
+    raise LakeError(
+        f"published/{source.name}, partition {key}: other writers won {ATTEMPTS} times in a row. Publish it again."
+    )
+
+
+def _with_partition(source: Source, rows: pl.LazyFrame, key: str) -> pl.LazyFrame:
+    if PARTITION in rows.collect_schema():
+        raise SchemaConflictError(
+            f"published/{source.name}: the rows have a column {PARTITION}, which is the platform's own. "
+            f"Rename or drop it in {source.folder / 'transform.py'}."
+        )
+    return rows.with_columns(pl.lit(key).alias(PARTITION))
+
+
+def _publication(table: "DeltaTable", enriched: Manifest, schema: Mapping[str, pl.DataType]) -> Publication:
+    columns = {name: str(dtype) for name, dtype in schema.items()}
+
+    def brought(entries: Sequence[HistoryEntry]) -> int | None:
+        return next((e.version for e in entries if e.enriched_version == enriched.version), None)
+
+    version = brought(_history(table, 50))
+    if version is None:
+        version = brought(_history(table, None))
+    # Older than the log: what readers see now is what there is to name.
+    version = table.version() if version is None else version
+    return Publication(version, enriched.rows, version - 1 if version else None, columns)
+
+
+def _history(table: "DeltaTable", limit: int | None) -> list[HistoryEntry]:
+    return [
+        HistoryEntry(
+            version=entry["version"],
+            partition=entry["partition"],
+            rows=int(entry["published_rows"]),
+            time=datetime.fromtimestamp(entry["timestamp"] / 1000, UTC),
+            crawl_id=entry["crawl_id"],
+            run_id=entry["run_id"],
+            enriched_version=entry["enriched_version"],
+            report=entry["report"],
+        )
+        for entry in table.history(limit)
+        if "enriched_version" in entry
+    ]
+
+
+def _number(version: str) -> int:
+    """A version as the number that a Delta transaction marker takes (signed, 64 bits)."""
+    return int.from_bytes(hashlib.sha256(version.encode()).digest()[:7])
+
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+def _schema(table: "DeltaTable | None") -> pl.Schema:
+    return pl.Schema() if table is None else pl.scan_delta(table).collect_schema()
+
+
+def _fit(source: Source, rows: pl.Schema, published: pl.Schema) -> pl.Schema:
+    """The types in which the rows are stored; raises `SchemaConflictError` where the table cannot take them."""
+    declared = published_schema(source.spec)
+    wanted: dict[str, pl.DataType] = {}
+    faults = _names_at_fault(rows.names(), published.names())
+    for name, dtype in rows.items():
+        try:
+            wanted[name] = storable(dtype)
+        except TypeError as error:
+            faults.append(f"{name}: {error}")
+            continue
+        if dtype == pl.Null:  # nothing but nulls fits any column
+            wanted[name] = published.get(name) or declared.get(name) or pl.String()
+        elif name in published and published[name] != wanted[name]:
+            faults.append(f"{name}: is {wanted[name]}, published is {published[name]}")
+    if faults:
+        listed = "\n".join(f"- {fault}" for fault in faults)
+        raise SchemaConflictError(
+            f"published/{source.name}: these columns do not fit the published table; nothing was written.\n{listed}\n"
+            f"Cast them in {source.folder / 'transform.py'} (or declare the old type in source.yaml), give new values "
+            "a new column name, or, where the change is meant, publish under a new source name."
+        )
+    return pl.Schema(wanted)
+
+
+def _names_at_fault(names: Sequence[str], published: Sequence[str]) -> list[str]:
+    faults = [
+        f"{name!r}: readers such as Spark refuse the name; use letters, digits and '_'"
+        for name in names
+        if not name or _UNREADABLE.search(name)
+    ]
+    known = {name.casefold(): name for name in published}
+    for name in names:
+        other = known.setdefault(name.casefold(), name)
+        if other != name:
+            faults.append(f"{name}: differs from {other} in upper and lower case only")
+    return faults
+
+
+def storable(dtype: pl.DataType) -> pl.DataType:
+    """The Delta type that holds every value of a Polars type; raises `TypeError` (with a remedy) where none does."""
+    base = dtype.base_type()
+    if base in _KEPT:
+        return dtype
+    if base in _WIDER:
+        return _WIDER[base]
+    if isinstance(dtype, pl.Datetime):
+        if dtype.time_zone is None:
+            raise TypeError(
+                "a time without a zone is a different instant for each reader; use replace_time_zone('UTC')"
+            )
+        return INSTANT
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.List(storable(_instance(dtype.inner)))
+    if isinstance(dtype, pl.Struct) and dtype.fields:
+        return pl.Struct({field.name: storable(_instance(field.dtype)) for field in dtype.fields})
+    raise TypeError(f"{dtype} has no Delta type; use text or a number (microseconds for a duration)")
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    """`pl.Int64` as well as `pl.Int64()`: Polars keeps the inner types as they were written."""
+    return dtype if isinstance(dtype, pl.DataType) else dtype()
+
+
+# -- reading what is published, storage errors ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _copy(lake: Lake, source: str, key: str, enriched: Manifest) -> Iterator[pl.LazyFrame]:
+    """The very rows that the manifest speaks of, on local disk: the object may be replaced while it is published."""
+    import obstore
+
+    path = object_path("enriched", source, key)
+    with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
+        rows = Path(folder) / "rows.parquet"
+        with _named(lake, source), rows.open("wb") as file:
+            for chunk in obstore.get(lake.store, path):
+                file.write(chunk)
+        if pl.read_parquet_metadata(rows).get("gossamer.version") != enriched.version:
+            raise PublicationRefusedError(
+                f"enriched/{source}, partition {key}: the data was replaced while it was published; readers keep the "
+                f"version they have. Publish again."
+            )
+        yield pl.scan_parquet(rows, glob=False)
+
+
+@contextlib.contextmanager
+def _named(lake: Lake, source: str) -> Iterator[None]:
+    """Turns what storage libraries raise into a `LakeError` that names the table and the remedy."""
+    from deltalake.exceptions import DeltaError
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (DeltaError, BaseError, OSError, pl.exceptions.ComputeError) as error:
+        text = str(error).strip()
+        remedy = "Check that the lake exists and may be written, then publish again."
+        if "No space left" in text or "StorageFull" in text:
+            remedy = "No space is left: make room, then publish again."
+        cause = text.splitlines()[0] if text else type(error).__name__
+        raise LakeError(
+            f"published/{source} ({lake.table_url(source)}): {cause}. Readers keep the version they have. {remedy}"
+        ) from error
