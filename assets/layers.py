@@ -46,7 +46,7 @@ def raw(source: Source) -> dg.AssetsDefinition:
     def crawl(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], launcher: LocalLauncher) -> Results:
         key = context.partition_key
         with failures.named():
-            manifest = launcher.crawl(source, key, context.run_id, _Reporter(context).report)
+            manifest = launcher.crawl(source, key, context.run.run_id, _Reporter(context).report)
             letters = lake.current("dead_letters", source.name, key)
             for layer, known in (("raw", manifest), ("dead_letters", letters)):
                 shown = metadata.of_rows(lake.scan(layer, source.name, key), known.rows)
@@ -166,7 +166,7 @@ def published(source: Source) -> dg.AssetsDefinition:
 
         key = context.partition_key
         with failures.named():
-            publication = publish(lake, source, key, context.run_id)
+            publication = publish(lake, source, key, context.run.run_id)
             rows = lake.scan_published(name, key)
             assert rows is not None
             shown = metadata.of_rows(rows, publication.rows)

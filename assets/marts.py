@@ -7,6 +7,7 @@ Models are read from dbt's manifest, which `ensure_manifest` makes where it is m
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ GROUP = "marts"
 #: Runs that write the warehouse wait for each other (DuckDB has one writer).
 POOL = "warehouse"
 PARSE_SECONDS = 120
+#: What dbt keeps of a parse: dagster-dbt hands it to each run, which then need not parse again.
+PARSED = "partial_parse.msgpack"
 #: What dbt reads of a project, besides the YAML files at its top.
 PROJECT_FOLDERS = ("models", "tests", "macros", "seeds", "snapshots", "analyses")
 
@@ -116,7 +119,8 @@ def ensure_manifest(settings: Settings) -> Path:
     # Beside its place and moved there: several processes may load the definitions at once.
     with tempfile.TemporaryDirectory(prefix="parse-", dir=manifest.parent) as folder:
         _parse(settings, Path(folder))
-        (Path(folder) / manifest.name).replace(manifest)
+        for name in (PARSED, manifest.name):
+            (Path(folder) / name).replace(manifest.with_name(name))
     return manifest
 
 

@@ -185,7 +185,7 @@ class Record(Strict):
     def _plain_names(cls, fields: dict[str, str]) -> dict[str, str]:
         for name in fields:
             if not NAME.fullmatch(name):
-                raise ValueError(f"field {name!r}: use lower-case letters, digits and '_', a letter first")
+                raise ValueError(f"{name!r} cannot be a field; use lower-case letters, digits and '_', a letter first")
             if name in RESERVED_FIELDS or (name.endswith("_currency") and fields.get(name[:-9]) == "money"):
                 raise ValueError(f"field {name!r} is a column of the platform's own; choose another name")
         return fields
@@ -278,7 +278,9 @@ class SourceSpec(Strict):
     def _plain_tags(cls, tags: dict[str, str]) -> dict[str, str]:
         for key, value in tags.items():
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", key) or not re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", value):
-                raise ValueError(f"tag {key}: {value!r}: use letters, digits, '.', '_' and '-', 63 at most")
+                raise ValueError(
+                    f"tag {key}: {value!r} cannot be a tag; use letters, digits, '.', '_' and '-', 63 at most"
+                )
         return tags
 
     @field_validator("spider")

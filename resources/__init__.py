@@ -16,10 +16,9 @@ from resources.mongo import MongoResource
 
 def build_resources(settings: Settings) -> dict[str, Any]:
     """The resources of one installation, by the names under which assets ask for them."""
-    lake = LakeResource(uri=settings.lake)
     resources: dict[str, Any] = {
-        "lake": lake,
-        "lake_io": LakeIOManager(lake=lake),
+        "lake": LakeResource(uri=settings.lake),
+        "lake_io": LakeIOManager(uri=settings.lake),
         "launcher": LocalLauncher(sources=str(settings.sources), lake=settings.lake),
     }
     if settings.mongo_uri:

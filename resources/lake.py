@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -38,7 +39,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
     their rows one after another, with the column `partition_key`; columns that a partition lacks are null.
     """
 
-    lake: dg.ResourceDependency[Lake]
+    uri: str
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.uri)
 
     def handle_output(self, context: dg.OutputContext, obj: Dataset | pl.LazyFrame | pl.DataFrame) -> None:
         layer, source = context.asset_key.path

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -37,13 +38,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path, project: Path) -> Settings:
     """An installation with the three sources declared and nothing published."""
     sources = tmp_path / "sources"
+    (tmp_path / "it's here").mkdir()
     declare(sources, "shop")
     declare(sources, "reviews", "[review_id]", REVIEW_FIELDS)
     declare(sources, "rates", "[currency]", RATES)
     places = {
         "GOSSAMER_SOURCES": str(sources),
         "GOSSAMER_LAKE": str(tmp_path / "lake"),
-        "GOSSAMER_WAREHOUSE": str(tmp_path / "it's a warehouse.duckdb"),
+        "GOSSAMER_WAREHOUSE": str(tmp_path / "it's here" / "warehouse.duckdb"),
         "GOSSAMER_DBT_PROJECT": str(project),
         "DAGSTER_HOME": str(tmp_path / "dagster"),
     }
@@ -90,6 +92,8 @@ def test_the_marts_have_the_numbers_that_the_published_rows_give(settings: Setti
     }
     checks = result.get_asset_check_evaluations()
     assert len(checks) == 11
+    left = {path.name for path in (settings.dbt_project / "target").iterdir()}
+    assert left == {"manifest.json", "partial_parse.msgpack"}
     assert all(check.passed for check in checks)
     monday, tuesday = date(2026, 11, 16), date(2026, 11, 17)
     prices = "select sku, day, price_eur, previous_day, change_eur, change_percent from marts.product_prices"
@@ -189,7 +193,7 @@ def test_the_manifest_follows_the_project_and_is_not_made_twice(settings: Settin
     yaml.write_text(yaml.read_text().partition("  - name: product_ratings")[0])
     (marts,) = build_marts(mine, ALL)
     assert len(set(marts.keys)) == 2
-    assert [path.name for path in (project / "target").iterdir()] == ["manifest.json"]
+    assert {path.name for path in (project / "target").iterdir()} == {"manifest.json", "partial_parse.msgpack"}
 
 
 def test_a_project_that_dbt_cannot_read_is_named_in_dbts_words(settings: Settings, tmp_path: Path) -> None:
@@ -209,7 +213,8 @@ def lineage(settings: Settings) -> dg.Definitions:
     """The marts below published sources with many partitions, most of them never materialised."""
     days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-11-18")
     published = [dg.AssetSpec(["published", name], partitions_def=days) for name in ("shop", "reviews", "rates")]
-    return dg.Definitions(assets=[*published, *build_marts(settings, ALL)])
+    marts = build_marts(settings, ALL)
+    return dg.Definitions(assets=[*published, *marts], resources={"dbt": build_dbt_resource(settings)})
 
 
 def materialise(instance: dg.DagsterInstance, *path: str, day: str | None = None) -> None:
@@ -221,13 +226,14 @@ class Ticks:
 
     def __init__(self, lineage: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self.lineage, self.instance = lineage, instance
-        self.cursor: dg.AutomationConditionSensorDefinition | object | None = None
+        self.cursor: Any = None
 
     def requested(self) -> set[str]:
         result = dg.evaluate_automation_conditions(
             self.lineage,
             instance=self.instance,
-            cursor=self.cursor,  # type: ignore[arg-type]
+            asset_selection=dg.AssetSelection.groups("marts"),
+            cursor=self.cursor,
         )
         self.cursor = result.cursor
         marts = ("product_prices", "category_prices", "product_ratings")

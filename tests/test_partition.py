@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -61,8 +61,11 @@ def test_all_moments_of_one_key_have_one_start(partitions: Partitions, now: date
 def test_any_text_as_a_key_is_a_partition_or_refused_in_words(partitions: Partitions, key: str) -> None:
     try:
         assert partitions.parse(key, NOW).key == key
-    except PartitionKeyError as error:
-        assert repr(key) in str(error)
+    except PartitionKeyError as refusal:
+        message = str(refusal)
+    else:
+        return
+    assert repr(key) in message
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_any_text_as_a_key_is_a_partition_or_refused_in_words(partitions: Partit
         ),
         ("daily", "2026-01-05", ["2026-1-5", "2026-01-5", "20260105", "2026-02-30", " 2026-01-05", "2026-01-05\n", ""]),
         ("weekly", "2026-01-05", ["2026-01-06", "2026-01-04", "2026-W02", "2026-01-05|a"]),
-        ("monthly", "2026-01", ["2026-1", "2026-13", "2026-01-01", "２０２６-01", "26-01"]),
+        ("monthly", "2026-01", ["2026-1", "2026-13", "2026-01-01", "\uff12026-01", "26-01"]),
     ],
 )
 def test_one_partition_has_one_name(period: str, good: str, bad: list[str]) -> None:
@@ -177,6 +180,7 @@ starts = st.dates(date(2009, 1, 1), date(2026, 11, 1))
 lengths = st.none() | st.integers(1, 400)
 
 
+@settings(deadline=None)
 @given(declared(AWKWARD), starts, lengths, st.integers(0, 60 * 24 * 40))
 def test_keys_are_dagsters_own(shape: Partitions, start: date, length: int | None, minutes: int) -> None:
     values: dict[str, object] = {**shape.model_dump(), "start": start}
@@ -188,7 +192,11 @@ def test_keys_are_dagsters_own(shape: Partitions, start: date, length: int | Non
             end = (end.replace(day=1) + timedelta(days=32)).replace(day=1)
         values["end"] = end
     partitions = Partitions.model_validate(values)
-    now = datetime.combine(start, datetime.min.time(), UTC) + timedelta(minutes=minutes)
+    # Not before the start: Dagster has the first period there already when it is the next one.
+    now = partitions.period_start(
+        datetime.combine(start, datetime.min.time(), UTC) + timedelta(days=1, minutes=minutes)
+    )
+    now = now.astimezone(UTC)
 
     keys = dagster_side.build(partitions).get_partition_keys(current_time=now)
 

@@ -67,7 +67,7 @@ class Books:
     dead: Counter[str] = field(default_factory=Counter)
     seeds_asked: int = 0
     seeds_answered: int = 0
-    seeds_dead: int = 0
+    seeds_dead: Counter[str] = field(default_factory=Counter)
     required_dead: int = 0
     begun: int = 0
     responses: int = 0
@@ -138,7 +138,7 @@ class Books:
                 self._example(reason, unit.url)
                 return
         self.dead[reason] += 1
-        self.seeds_dead += unit.seed
+        self.seeds_dead[reason] += unit.seed
         self.hosts[_host(unit.url)]["dead"] += 1
         self._example("seed" if unit.seed else reason, unit.url)
         if any(pattern == unit.callback or re.search(pattern, unit.url) for pattern in self.complete.required):
@@ -208,7 +208,7 @@ class Books:
             duration = self.limits.duration
             timed_out = reason == "closespider_timeout" and duration
             self.stopped_by = f"limits.duration ({duration})" if timed_out else f"a setting of the spider ({reason})"
-        seeds_left = self.seeds_asked - self.seeds_answered - self.seeds_dead
+        seeds_left = self.seeds_asked - self.seeds_answered - sum(self.seeds_dead.values())
         if self.finish_reason == FINISHED and (filtered := self.pending - seeds_left) > 0:
             # Only a filter before the scheduler takes a request out without a word; Scrapy's is the off-site one.
             self.excluded[Reason.OFF_SITE] += filtered
@@ -247,7 +247,7 @@ class Books:
                 "declared": self.declared_seeds,
                 "asked": self.seeds_asked,
                 "answered": self.seeds_answered,
-                "dead": self.seeds_dead,
+                "dead": sum(self.seeds_dead.values()),
             },
             "records": {
                 "yielded": self.records + self.not_kept,
@@ -279,16 +279,13 @@ class Books:
 
     def _faults(self) -> list[str]:
         seeds = max(self.seeds_asked, self.declared_seeds)
-        unanswered = self.seeds_asked - self.seeds_answered
         share = self.failures / self.judged if self.judged else 0.0
         no_records = self.records == 0 and seeds > 0
         return [
             self._unfinished(),
-            _counted(unanswered, seeds, "seed", "without an answer", self.examples["seed"]) if unanswered else "",
+            self._unanswered(seeds),
             "the spider asked for none of its seeds" if self.declared_seeds and not self.seeds_asked else "",
-            _counted(self.required_dead, 0, "required page", "failed", self.examples["required"])
-            if self.required_dead
-            else "",
+            self._required_dead(),
             self._too_many_failures(share) if share > self.complete.tolerate else "",
             f"no records came out of {self.fetched} pages" + self._lost_records() if no_records else "",
         ]
@@ -305,6 +302,22 @@ class Books:
                 return "the crawl was shut down before it was over"
             case other:
                 return f"the spider closed itself ({other}), {self.pending} known requests left"
+
+    def _unanswered(self, seeds: int) -> str:
+        unanswered = self.seeds_asked - self.seeds_answered
+        if not unanswered:
+            return ""
+        why = {reason: count for reason, count in self.seeds_dead.most_common() if count}
+        if never := unanswered - sum(why.values()):
+            why["never fetched"] = never
+        example = f"; e.g. {self.examples['seed'][0]}" if self.examples["seed"] else ""
+        return f"{unanswered} of {seeds} {_plural('seed', seeds)} without an answer ({_listed(why)}{example})"
+
+    def _required_dead(self) -> str:
+        if not self.required_dead:
+            return ""
+        pages = _plural("page", self.required_dead)
+        return f"{self.required_dead} required {pages} failed, e.g. {self.examples['required'][0]}"
 
     def _too_many_failures(self, share: float) -> str:
         failed = {reason: count for reason, count in self.dead.most_common() if reason != Reason.GONE}
@@ -323,11 +336,8 @@ class Books:
         return f"{self.records} records from {self.fetched} pages, every seed answered{dead}{excluded}"
 
 
-def _counted(count: int, of: int, noun: str, predicate: str, examples: list[str]) -> str:
-    total = f" of {of}" if of else ""
-    plural = noun if max(count, of) == 1 else f"{noun}s"
-    example = f", e.g. {examples[0]}" if examples else ""
-    return f"{count}{total} {plural} {predicate}{example}"
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -98,7 +98,7 @@ class AccountedDownloader(Downloader):
         crawler = cast(PartitionCrawler, self.crawler)
         unit = crawler.units.get(request)
         if unit is None:  # robots.txt, or a download that a callback or a pipeline made itself
-            return super().fetch(request)  # type: ignore[no-any-return]
+            return super().fetch(request)
         if not crawler.books.begin(unit):
             return defer.fail(IgnoreRequest("the limit of pages is reached"))
 
@@ -109,12 +109,12 @@ class AccountedDownloader(Downloader):
                 unit.fetched_at, unit.page_hash = datetime.now(UTC), None
                 crawler.units[result.request or request] = unit
             elif isinstance(result, Failure):
-                error = result.value
+                error = _error(result)
                 crawler.dead(unit, reasons.of_download_error(error), f"{type(error).__name__}: {error}")
             return result
 
         # Not a coroutine: the engine counts on the request being active when this returns.
-        return super().fetch(request).addBoth(ended)  # type: ignore[no-any-return]
+        return super().fetch(request).addBoth(ended)
 
 
 class Entrance:
@@ -190,6 +190,7 @@ class Accounts:
     def __init__(self, crawler: PartitionCrawler) -> None:
         self.crawler = crawler
         self.books = crawler.books
+        self._is_new = False
         handlers: list[tuple[Callable[..., None], object]] = [
             (self.request_scheduled, signals.request_scheduled),
             (self.request_dropped, signals.request_dropped),
@@ -209,10 +210,14 @@ class Accounts:
         return cls(cast(PartitionCrawler, crawler))
 
     def request_scheduled(self, request: Request) -> None:
+        self._is_new = request not in self.crawler.units
         self.crawler.discover(request)
 
     def request_dropped(self, request: Request) -> None:
         unit = self.crawler.discover(request)
+        if not (self._is_new or unit.seed or unit.attempts):
+            self.books.duplicates += 1  # the same object once more, while the first waits: its end is to come
+            return
         trail = request.meta.get("redirect_urls", []) if unit.attempts else []
         if request.url in trail:
             message = f"redirected back to itself: {' -> '.join([*trail, request.url])}"
@@ -227,7 +232,7 @@ class Accounts:
         self.books.responses += 1
 
     def spider_error(self, failure: Failure, response: object) -> None:
-        error = failure.value
+        error = _error(failure)
         message = where(error, self.crawler.folder)
         if response is None:
             self.books.start_error = message
@@ -251,7 +256,7 @@ class Accounts:
         known[reason if reason in known or len(known) < 20 else "other"] += 1
 
     def item_error(self, failure: Failure, response: object) -> None:
-        self._lost(failure.value, response)
+        self._lost(_error(failure), response)
 
     def spider_closed(self, reason: str) -> None:
         self.books.finish(reason)
@@ -274,6 +279,11 @@ class Accounts:
             return Page(response.url, fetched_at, hashlib.sha256(response.body).hexdigest())
         unit.page_hash = unit.page_hash or hashlib.sha256(response.body).hexdigest()
         return Page(response.url, fetched_at, unit.page_hash)
+
+
+def _error(failure: Failure) -> BaseException:
+    assert failure.value is not None
+    return failure.value
 
 
 def _callback(request: Request) -> str:

@@ -79,6 +79,6 @@ async def _resolve(host: str) -> Address | None:
     from twisted.internet import reactor
 
     try:
-        return _literal(await maybe_deferred_to_future(reactor.resolve(host)))  # type: ignore[attr-defined]
+        return _literal(await maybe_deferred_to_future(reactor.resolve(host)))  # type: ignore[arg-type]
     except DNSLookupError as error:
         raise CannotResolveHostError(str(error)) from error

@@ -46,7 +46,7 @@ class Reason(StrEnum):
 EXCLUSIONS = frozenset({Reason.ROBOTS, Reason.OFF_SITE, Reason.PRIVATE_ADDRESS, Reason.NOT_HTTP, Reason.IGNORED})
 
 
-class ExcludedRequest(IgnoreRequest):  # noqa: N818  (named like its base, which middlewares know)
+class ExcludedRequest(IgnoreRequest):
     """A request that a rule of ours keeps from being sent."""
 
     def __init__(self, reason: Reason, message: str) -> None:

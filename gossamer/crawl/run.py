@@ -25,7 +25,7 @@ from gossamer.crawl.components import AccountedDownloader, Accounts, Door, Entra
 from gossamer.crawl.process import INTERRUPTED
 from gossamer.crawl.progress import Reporter
 from gossamer.crawl.spool import Spool
-from gossamer.errors import CrawlError, GossamerError
+from gossamer.errors import CrawlError, GossamerError, LakeError
 from gossamer.lake import Lake, stage
 from gossamer.manifest import Manifest
 from gossamer.settings import Settings
@@ -123,8 +123,7 @@ def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int
     source = declarations.load(settings.sources)[name]
     part = source.partition(key)
     lake = Lake(settings.lake)
-    previous = lake.manifest("raw", name, key)
-    generation = (previous.notes.get("books", {}).get("generation", 0) if previous else 0) + 1
+    generation = _generation(lake, name, key)
     crawl_id = f"{name}/{key}/{generation}"
     beginning = seeds.resolve(source, part, lake)
     limits = _limits(source.spec.limits, pages)
@@ -157,6 +156,17 @@ def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int
                 raise
             reporter.last("complete")
             return manifest
+
+
+def _generation(lake: Lake, name: str, key: str) -> int:
+    """The number of this crawl among those of its partition that were committed, from 1."""
+    try:
+        previous = lake.manifest("raw", name, key)
+    except LakeError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        previous = None  # a damaged manifest is what a new crawl mends
+    return int(previous.notes.get("books", {}).get("generation", 0)) + 1 if previous else 1
 
 
 def configure(scrapy_settings: BaseSettings, source: Source, limits: Limits) -> None:
@@ -227,7 +237,11 @@ def _commit(
     interruption: Interruption,
 ) -> Manifest:
     verdict = crawler.books.verdict()
-    known = {"crawl_id": crawl_id, "run_id": run_id, "code_version": source.code_version("spec", "spider")}
+    known: dict[str, Any] = {
+        "crawl_id": crawl_id,
+        "run_id": run_id,
+        "code_version": source.code_version("spec", "spider"),
+    }
     try:
         raw_rows, dead_rows = crawler.spool.records(), crawler.spool.dead_letters()
     except OSError as error:

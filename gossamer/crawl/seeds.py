@@ -28,15 +28,10 @@ Fetch = Callable[[str], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of one crawl: URLs, or the sitemap that holds them.
-
-    Attributes:
-        may_be_empty: no seeds is an answer (an upstream partition without matching rows), not a mistake.
-    """
+    """The seeds of one crawl: URLs (none, where no upstream row matches), or the sitemap that holds them."""
 
     urls: tuple[str, ...] = ()
     sitemap: str | None = None
-    may_be_empty: bool = False
 
 
 def resolve(source: Source, part: Slice, lake: Lake) -> Seeds:
@@ -54,7 +49,7 @@ def resolve(source: Source, part: Slice, lake: Lake) -> Seeds:
     if declared.file:
         return Seeds(_from_file(source, declared.file, part))
     if declared.upstream:
-        return Seeds(_from_upstream(source, declared.upstream, part.key, lake), may_be_empty=True)
+        return Seeds(_from_upstream(source, declared.upstream, part.key, lake))
     raise UnusableSourceError(f"{source.name}: seeds: nothing is declared. Give urls, file, sitemap or from.")
 
 

@@ -56,7 +56,7 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
 
     `_id` is the value of the key field, a sub-document where the key has several fields. A source with segments has
     the segment in it too: a key identifies a record within its partition only. `_published` holds the partition, the
-    start of its period and the table version; an older period, or an older version of the same one, replaces nothing.
+    table version, and both as the order in which publications count: an older one replaces nothing.
     Records that a new version no longer has stay as they are.
 
     Raises:
@@ -74,7 +74,8 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
         )
     slice_ = source.partition(key)
     start = _NO_PERIOD if slice_.starts is None else slice_.starts.astimezone(UTC)
-    about = {"partition": key, "start": start, "version": entry.version}
+    # Text that sorts as the publications do: by period, then by version.
+    about = {"partition": key, "version": entry.version, "order": f"{start:%Y-%m-%dT%H:%M}Z {entry.version:012}"}
     fields = source.spec.record.key
     rows = inserted = replaced = kept = without_key = 0
     with _database(uri) as (client, place), _named(place, source.name):
@@ -107,10 +108,8 @@ def _write(
     if segment is not None:
         identity["segment"] = segment
     _id = identity if len(identity) > 1 else next(iter(identity.values()))
-    start, version = f"{PUBLISHED}.start", f"{PUBLISHED}.version"
-    older = [{start: {"$lt": about["start"]}}, {start: about["start"], version: {"$lt": about["version"]}}]
     document = {**{name: _bson(value) for name, value in row.items()}, PUBLISHED: dict(about)}
-    return ReplaceOne({"_id": _id, "$or": older}, document, upsert=True)
+    return ReplaceOne({"_id": _id, f"{PUBLISHED}.order": {"$lt": about["order"]}}, document, upsert=True)
 
 
 def _send(

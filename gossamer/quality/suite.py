@@ -359,10 +359,11 @@ def _sample(outcome: Outcome, data: pl.DataFrame, key_fields: Sequence[str]) -> 
 
 def _values(outcome: Outcome, data: pl.DataFrame) -> list[Any]:
     """What the sampled rows hold: from the frame where their places are known (pandas has other types)."""
-    column = outcome.kwargs.get("column")
-    if column in data.columns and outcome.positions:
-        return [data[column][place] for place in outcome.positions]
-    return list(outcome.values)
+    columns = [name for name in _named(outcome.kwargs) if name in data.columns]
+    if not columns or not outcome.positions:
+        return list(outcome.values)
+    rows = data[list(outcome.positions)].select(columns)
+    return rows.to_series().to_list() if len(columns) == 1 else rows.rows(named=True)
 
 
 def _column(outcome: Outcome) -> str:

@@ -1,0 +1,484 @@
+"""The command line as a user meets it: real processes, real sites on loopback, real crawls through Dagster."""
+
+import csv
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import shop
+from gossamer.settings import PROJECT
+
+TODAY = dt.datetime.now(dt.UTC).date()
+DAY = "2026-03-02"
+Result = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Home:
+    """A user's own sources, lake and Dagster instance."""
+
+    root: Path
+
+    @property
+    def sources(self) -> Path:
+        return self.root / "sources"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOSSAMER_", "DAGSTER_"))}
+        places = {
+            "GOSSAMER_SOURCES": str(self.sources),
+            "GOSSAMER_LAKE": str(self.root / "lake"),
+            "DAGSTER_HOME": str(self.root / "dagster"),
+        }
+        return {**kept, **places, "PYTHONPATH": str(PROJECT), "NO_COLOR": "1"}
+
+    def run(self, *arguments: str, **environ: str) -> Result:
+        """`gossamer ...`, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "gossamer", *arguments],
+            env={**self.environ, **environ},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        result = self.run(*arguments, "--json")
+        assert result.returncode == code, result.stderr
+        return json.loads(result.stdout)
+
+    def write(self, name: str, **files: str) -> Path:
+        """A source's folder; `source_yaml` stands for source.yaml."""
+        folder = self.sources / name
+        folder.mkdir(parents=True)
+        for file, text in files.items():
+            stem, _, suffix = file.rpartition("_")
+            (folder / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
+        return folder
+
+
+def rates_source(home: Home, url: str, name: str = "rates") -> Path:
+    """The shipped source of exchange rates, on the served shop."""
+    folder = home.sources / name
+    shutil.copytree(PROJECT / "sources" / "rates", folder)
+    text = (folder / "source.yaml").read_text().replace("http://127.0.0.1:8765", url)
+    (folder / "source.yaml").write_text(text.replace("name: rates", f"name: {name}"))
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "sources").mkdir()
+    return Home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with shop.serve() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def crawled(tmp_path_factory: pytest.TempPathFactory, site: str) -> tuple[Home, Result]:
+    """A home where one partition of `rates` was crawled to its readers."""
+    home = Home(tmp_path_factory.mktemp("crawled"))
+    rates_source(home, site)
+    return home, home.run("crawl", "rates", "--partition", DAY)
+
+
+def assert_one_line_each(result: Result, *words: str) -> None:
+    """A fault that a user can mend: exit code 2, lines that say so on stderr, nothing else."""
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert all(line.startswith("error: ") for line in result.stderr.splitlines())
+    assert len(result.stderr.splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, gossamer.cli; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    ).stdout
+    heavy = {"dagster", "scrapy", "polars", "great_expectations", "pydantic", "duckdb", "deltalake", "pyarrow"}
+    assert not heavy & set(loaded.split())
+
+
+def test_help_names_every_command(home: Home) -> None:
+    result = home.run("--help")
+
+    assert result.returncode == 0
+    for command in ("new", "try", "check", "crawl", "query", "ls", "status"):
+        assert command in result.stdout
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["crwal"], ["crwal", "--help"]),
+        (["ls", "--wat"], ["--wat", "gossamer ls --help"]),
+        (["--sources", "x", "ls"], ["after the command"]),
+        (["new", "books"], ["URL", "gossamer new --help"]),
+        (["new", "Books", "https://example.com/"], ["'Books'", "`books`"]),
+        (["new", "1st-shop", "https://example.com/"], ["'1st-shop'", "letter first"]),
+        (["new", "../up", "https://example.com/"], ["'../up'"]),
+        (["new", "books", "example.com"], ["https://example.com"]),
+        (["new", "books", "ftp://example.com/"], ["web address"]),
+        (["new", "books", "https://"], ["web address"]),
+        (["new", "books", "https://exa mple.com/"], ["spaces"]),
+        (["new", "books", "https://example.com:99999/"], ["web address"]),
+        (["new", "rates", "https://example.com/"], ["exists already"]),
+        (["try", "rate"], ["No source `rate`", "`rates`"]),
+        (["try", "rates", "--pages", "0"], ["--pages", "0"]),
+        (["try", "rates", "--pages", "ten"], ["--pages", "ten"]),
+        (["try", "rates", "--partition", "yesterday"], ["'yesterday'", "write it like"]),
+        (["crawl", "rates", "--partition", "1999-01-01"], ["before the first"]),
+        (["crawl", "rates", "--partition", "2999-01-01"], ["future"]),
+        (["crawl", "rates", "--partition", DAY, "--all-segments"], ["exclude each other"]),
+        (["status", "nothing"], ["No source `nothing`", "rates"]),
+        (["ls", "--sources", "nowhere"], ["No folder of sources", "GOSSAMER_SOURCES"]),
+        (["ls", "--lake", "ftp://example.com/lake"], ["ftp://example.com/lake"]),
+        (["query", ""], ["empty"]),
+        (["query", "select * from rates"], ["Nothing of `rates` is published yet", "gossamer crawl rates"]),
+        (["query", "select * from prices"], ["no table `prices`"]),
+        (["query", "selec 1"], ["selec"]),
+        (["query", "select 1", "--csv", "--json"], ["exclude each other"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0] in "crwal" else None,
+)
+def test_bad_input_is_answered_with_one_line_that_helps(home: Home, arguments: list[str], words: list[str]) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+
+    assert_one_line_each(home.run(*arguments), *words)
+
+
+def test_a_lake_that_is_a_file_is_named(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    (home.root / "file").touch()
+
+    assert_one_line_each(home.run("status", "--lake", str(home.root / "file")), str(home.root / "file"))
+
+
+def test_a_broken_declaration_named_on_the_command_line_gives_a_line_for_each_fault(home: Home) -> None:
+    home.write("bad", source_yaml="name: bad\nspidr: spider:X\nschedule: never\n", spider_py="")
+
+    result = home.run("try", "bad")
+
+    assert result.returncode == 2
+    assert f"{home.sources / 'bad' / 'source.yaml'}:2: spidr: unknown field. Did you mean `spider`?" in result.stderr
+    assert f"{home.sources / 'bad' / 'source.yaml'}:3: schedule:" in result.stderr
+    assert all(line.startswith("error: ") for line in result.stderr.splitlines())
+
+
+def test_several_segments_ask_for_one_of_them(home: Home) -> None:
+    folder = rates_source(home, "http://127.0.0.1:9")
+    text = (folder / "source.yaml").read_text()
+    (folder / "source.yaml").write_text(
+        text.replace("{period: daily, start: 2026-01-01}", "{segments: [at, de]}").replace("{period}", "{segment}")
+    )
+
+    assert_one_line_each(home.run("crawl", "rates"), "at, de", "--partition", "--all-segments")
+
+
+# -- new --------------------------------------------------------------------------------------------------------------
+
+
+def pytest_in(folder: Path) -> Result:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_a_new_source_runs_as_it_is(home: Home, site: str) -> None:
+    made = home.run("new", "corner_shop", f"{site}/{{period}}/")
+    assert made.returncode == 0, made.stderr
+    folder = home.sources / "corner_shop"
+    declaration = (folder / "source.yaml").read_text()
+    assert f"start: {TODAY}" in declaration
+    assert "allow_private: true}  #" in declaration.replace("} #", "}  #")
+    assert declaration.startswith("# yaml-language-server: $schema=")
+    assert "Thistle" in (folder / "fixtures" / "page.html").read_text()
+
+    tested = pytest_in(folder)
+    assert "2 passed" in tested.stdout, tested.stdout
+
+    tried = home.json("try", "corner_shop", "--pages", "4")
+    assert {record["url"] for record in tried["records"]} >= {f"{site}/{TODAY}/"}
+    assert {field["name"]: field["filled"] for field in tried["fields"]}["title"] == 1
+    assert tried["stopped_by_page_limit"] is True
+
+
+def test_a_new_source_without_its_page_has_a_sample_and_says_so(home: Home) -> None:
+    made = home.run("new", "far_away", "http://127.0.0.1:9/shop?a=1&b='2'#x")
+
+    assert made.returncode == 0
+    assert "could not be saved" in made.stderr
+    assert "2 passed" in pytest_in(home.sources / "far_away").stdout
+    assert home.run("check").returncode == 0
+
+
+def test_a_new_source_of_a_public_site_may_not_reach_private_addresses(home: Home) -> None:
+    home.run("new", "public", "http://gossamer.invalid/")
+
+    assert "allow_private" not in (home.sources / "public" / "source.yaml").read_text()
+
+
+def test_a_folder_that_exists_is_left_as_it_is(home: Home, site: str) -> None:
+    home.write("mine", notes_txt="keep me")
+
+    assert home.run("new", "mine", site).returncode == 2
+    assert [path.name for path in home.sources.rglob("*")] == ["mine", "notes.txt"]
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+SPIDER = "import scrapy\n\nclass Good(scrapy.Spider):\n    name = 'good'\n"
+DECLARED = (
+    "name: {name}\nspider: spider:Good\nseeds: {{urls: ['https://example.com/']}}\n"
+    "record: {{key: [url], fields: {{url: url}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"spider_py": "import nonsense_module\n"}, ["nonsense_module", "spider.py:1"]),
+        ({"spider_py": "def broken(:\n"}, ["SyntaxError", "spider.py:1"]),
+        ({"spider_py": "import scrapy\n"}, ["no class Good"]),
+        ({"spider_py": "class Good:\n    pass\n"}, ["not a scrapy.Spider"]),
+        ({"spider_py": "import os\nos._exit(3)\n"}, ["exit code 3"]),
+        ({"spider_py": "import sys\nsys.exit()\n"}, ["SystemExit"]),
+        ({"spider_py": SPIDER, "transform_py": "def clean(frame):\n    return frame\n"}, ["clean(frame)", "context"]),
+        ({"spider_py": SPIDER, "transform_py": "def tidy(frame, context):\n    return frame\n"}, ["neither clean"]),
+        ({"spider_py": SPIDER, "transform_py": "1 / 0\n"}, ["transform.py:1", "ZeroDivisionError"]),
+        (
+            {"spider_py": SPIDER, "expectations_json": '{"expectations": [{"type": "expect_nothing"}]}'},
+            ["expect_nothing"],
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[0],
+)
+def test_check_names_what_is_broken_and_judges_the_others_all_the_same(
+    home: Home, files: dict[str, str], words: list[str]
+) -> None:
+    home.write("a_broken", source_yaml=DECLARED.format(name="a_broken"), **files)
+    home.write("b_good", source_yaml=DECLARED.format(name="b_good"), spider_py=SPIDER)
+
+    found = home.json("check", code=1)
+
+    broken, good = found["sources"]
+    assert good == {"name": "b_good", "ok": True, "problems": []}
+    assert len(broken["problems"]) == 1
+    for word in words:
+        assert word in broken["problems"][0]
+
+
+def test_check_keeps_modules_of_one_source_from_the_next(home: Home) -> None:
+    for name, word in (("one", "ONE"), ("two", "TWO")):
+        spider = f"from helper import {word}\n{SPIDER}"
+        home.write(name, source_yaml=DECLARED.format(name=name), spider_py=spider, helper_py=f"{word} = 1\n")
+
+    assert home.json("check")["ok"] is True
+
+
+def test_check_tells_how_to_have_mongodb(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+
+    assert "GOSSAMER_MONGO_URI" in home.run("check").stdout
+    assert "GOSSAMER_MONGO_URI" not in home.run("check", GOSSAMER_MONGO_URI="mongodb://127.0.0.1/x").stdout
+
+
+# -- crawl, and what is seen afterwards -------------------------------------------------------------------------------
+
+
+def test_a_crawl_ends_with_the_published_partition(crawled: tuple[Home, Result]) -> None:
+    _, result = crawled
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    for words in (f"rates {DAY} published", "books_closed", "expectations_critical", "report", "gossamer query"):
+        assert words in result.stdout
+
+
+def test_a_query_gives_what_the_site_said(crawled: tuple[Home, Result]) -> None:
+    home, _ = crawled
+    truth = {currency: float(rate) for currency, rate in shop.rates(dt.date.fromisoformat(DAY)).items()}
+
+    rows = home.json("query", "select currency, rate from rates")
+    lines = home.run("query", "select currency, rate from rates", "--csv", "--limit", "3").stdout.splitlines()
+
+    assert {row["currency"]: row["rate"] for row in rows} == truth
+    assert len(lines) == 4
+    assert all(float(rate) == truth[currency] for currency, rate in list(csv.reader(lines))[1:])
+
+
+def test_ls_and_status_tell_of_the_publication(crawled: tuple[Home, Result]) -> None:
+    home, _ = crawled
+
+    [listed] = home.json("ls")
+    [state] = home.json("status", "rates")
+
+    assert (listed["name"], listed["last_published"]["partition"]) == ("rates", DAY)
+    assert listed["last_published"]["rows"] == state["published"]["rows"] == state["rows"]["clean"]
+    assert state["published"]["is_newest_data"] is True
+    assert state["crawl"]["state"] == "complete"
+    assert {check["name"] for check in state["checks"]} >= {"books_closed", "expectations_critical"}
+    assert DAY in home.run("status").stdout
+    assert DAY in home.run("ls").stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(crawled: tuple[Home, Result]) -> None:
+    home, _ = crawled
+    sql = "select * from range(1000000)"
+    command = [sys.executable, "-m", "gossamer", "query", sql, "--csv"]
+    with subprocess.Popen(
+        command, env=home.environ, cwd=home.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "range\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_what_the_web_wrote_cannot_steer_the_terminal(crawled: tuple[Home, Result]) -> None:
+    home, _ = crawled
+
+    shown = home.run("query", "select chr(27) || '[2J' || '[red]' as hostile").stdout
+
+    assert "\x1b" not in shown
+    assert "[red]" in shown
+
+
+def test_a_try_of_a_chained_source_takes_its_seeds_from_the_lake(crawled: tuple[Home, Result], site: str) -> None:
+    home, _ = crawled
+    folder = rates_source(home, site, "chained")
+    try:
+        text = (folder / "source.yaml").read_text()
+        seeds = f"{{from: {{source: rates, select: \"select distinct '{site}/{DAY}/rates' as url from rows\"}}}}"
+        lines = [f"seeds: {seeds}" if line.startswith("seeds:") else line for line in text.splitlines()]
+        (folder / "source.yaml").write_text("\n".join(lines))
+
+        tried = home.json("try", "chained")
+    finally:
+        shutil.rmtree(folder)
+
+    assert tried["partition"] == DAY
+    assert len(tried["records"]) == len(shop.rates(dt.date.fromisoformat(DAY)))
+
+
+def test_a_try_leaves_the_lake_alone(home: Home, site: str) -> None:
+    rates_source(home, site)
+
+    result = home.run("try", "rates", "--partition", DAY)
+
+    assert result.returncode == 0, result.stderr
+    assert "currency" in result.stdout
+    assert home.run("status").stdout.startswith("Nothing is in ")
+
+
+def test_a_failed_check_ends_a_crawl_with_its_words_and_readers_keep_what_they_have(home: Home, site: str) -> None:
+    folder = rates_source(home, site)
+    too_many = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1000}, "severity": "critical"}
+    (folder / "expectations.json").write_text(json.dumps({"name": "rates", "expectations": [too_many]}))
+
+    result = home.run("crawl", "rates", "--partition", DAY)
+
+    assert result.returncode == 1
+    assert f"rates {DAY} not published" in result.stdout
+    assert "expectations_critical: 1 of 1 failed" in result.stdout
+    assert home.run("query", "select * from rates").returncode == 2
+
+
+SLOW = (
+    "import scrapy\n\nclass Slow(scrapy.Spider):\n    name = 'slow'\n"
+    "    custom_settings = {'DOWNLOAD_DELAY': 0.5}\n"
+    "    def parse(self, response):\n        yield {'url': response.url}\n"
+    "        yield from response.follow_all(css='a', callback=self.parse)\n"
+)
+
+
+def slow_source(home: Home, site: str) -> None:
+    declared = DECLARED.format(name="slow").replace("Good", "Slow").replace("https://example.com/", f"{site}/{DAY}/")
+    more = "fetch: {allow_private: true}\npoliteness: {requests_per_second: 2}\n"
+    home.write("slow", source_yaml=declared + more, spider_py=SLOW)
+
+
+def processes_of(home: Home) -> list[tuple[int, str]]:
+    """Every process that works for this home, by what it was given."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environ, command = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(home.root).encode() in environ and command:
+            found.append((int(entry.name), command.replace(b"\0", b" ").decode()))
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return value
+
+
+def running_crawl(home: Home) -> subprocess.Popen[str]:
+    """`gossamer crawl slow`, once pages come in."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gossamer", "crawl", "slow"],
+        env=home.environ,
+        cwd=home.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: "running: " in home.run("status", "slow").stdout or process.poll() is not None)
+    return process
+
+
+def crawl_process(home: Home) -> int:
+    return next(pid for pid, command in processes_of(home) if "-m gossamer.crawl" in command)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_crawl_leaves_no_process_behind(home: Home, site: str, number: signal.Signals) -> None:
+    slow_source(home, site)
+    process = running_crawl(home)
+
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=90)
+
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "stopped"
+    wait_for(lambda: not processes_of(home))
+
+
+def test_a_killed_crawl_process_is_told_in_words(home: Home, site: str) -> None:
+    slow_source(home, site)
+    process = running_crawl(home)
+
+    os.kill(crawl_process(home), signal.SIGKILL)
+    output, _ = process.communicate(timeout=90)
+
+    assert process.returncode == 1
+    assert "killed by signal 9" in output
+    assert "not published" in output
+    wait_for(lambda: not processes_of(home))

@@ -1,0 +1,663 @@
+"""A crawl as those see it who ask for one: what lies in the lake afterwards, and in which words it failed.
+
+Real HTTP, real processes, real kills. What one page's spider does is written out in each test, as a user would.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from gossamer import declarations
+from gossamer.crawl.process import CrawlProcessError, Progress, run_crawl
+from gossamer.errors import CrawlError
+from gossamer.lake import Lake
+from gossamer.manifest import Manifest
+from gossamer.settings import PROJECT, Settings
+from tests import mocksite
+from tests.mocksite import MockSite
+from tests.services import unavailable
+
+KEY = "2026-01-05"
+
+FOLLOW = """
+    import scrapy
+
+    class Spider(scrapy.Spider):
+        name = "follow"
+        custom_settings = {"RETRY_TIMES": 0}
+
+        def parse(self, response):
+            yield from response.follow_all(css="a", callback=self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.css("h1::text").get()}
+"""
+
+
+#: Its seeds are the pages.
+PAGES = FOLLOW.replace("def parse(", "def unused(").replace("def parse_page", "def parse")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[MockSite]:
+    with mocksite.serve() as running:
+        yield running
+
+
+class House:
+    """A user's installation in a folder: sources, a lake, and the log of what ran."""
+
+    def __init__(self, folder: Path, lake: str | None = None) -> None:
+        self.settings = Settings.load(folder / "sources", lake or str(folder / "lake"), environ={})
+        self.lake = Lake(self.settings.lake)
+        self.log = io.StringIO()
+
+    def declare(self, spider: str, *, name: str = "s", **spec: Any) -> Path:
+        """Writes a source; gives its folder."""
+        folder = self.settings.sources / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spider.py").write_text(textwrap.dedent(spider))
+        defaults = {
+            "name": name,
+            "spider": "spider:Spider",
+            "record": {"key": "title", "fields": {"title": "str"}},
+            "fetch": {"allow_private": True},
+            "politeness": {"requests_per_second": None},
+        }
+        (folder / "source.yaml").write_text(yaml.safe_dump(defaults | spec))
+        return folder
+
+    def crawl(self, name: str = "s", **options: Any) -> Manifest:
+        source = declarations.load(self.settings.sources)[name]
+        return run_crawl(self.settings, source, KEY, output=self.log, **options)
+
+    def raw(self, name: str = "s") -> pl.DataFrame:
+        return self.lake.scan("raw", name, KEY).collect()
+
+    def dead(self, name: str = "s") -> dict[str, dict[str, Any]]:
+        rows = self.lake.scan("dead_letters", name, KEY).collect().to_dicts()
+        return {row["url"]: row for row in rows}
+
+    def objects(self) -> list[str]:
+        """What is in the lake, without progress, which says nothing about data."""
+        return sorted(path for path in self.lake.paths("") if not path.endswith(".progress.json"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def verdict(manifest: Manifest) -> Any:
+    check = manifest.check("books_closed")
+    assert check is not None and check.blocking
+    return check
+
+
+# --- What comes out ---------------------------------------------------------------------------------------------------
+
+
+def test_every_page_becomes_a_record_that_says_where_it_comes_from(house: House, site: MockSite) -> None:
+    house.declare(FOLLOW, seeds={"urls": [f"{site.url}/list?5"]})
+    before = datetime.now(UTC)
+    seen: list[Progress] = []
+
+    manifest = house.crawl(run_id="run-1", on_progress=seen.append)
+
+    rows = house.raw().sort("title")
+    version = declarations.load(house.settings.sources)["s"].code_version("spider")
+    assert rows["title"].to_list() == [f"page {n}" for n in range(1, 6)]
+    assert rows["_url"].to_list() == [f"{site.url}/page/{n}" for n in range(1, 6)]
+    assert rows["_page_hash"][0] == sha256(b"<html><h1>page 1</h1></html>").hexdigest()
+    assert all(before <= moment <= datetime.now(UTC) for moment in rows["_fetched_at"])
+    assert rows["_crawl_id"].unique().to_list() == [f"s/{KEY}/1"] == [manifest.crawl_id]
+    assert rows["_spider_version"].unique().to_list() == [version]
+    assert rows.schema["_fetched_at"] == pl.Datetime("us", "UTC")
+    assert verdict(manifest).passed, verdict(manifest).summary
+    assert house.dead() == {}
+    assert (manifest.run_id, manifest.rows) == ("run-1", 5)
+    assert (seen[-1].state, seen[-1].pages, seen[-1].records) == ("complete", 6, 5)
+    assert house.crawl().crawl_id == f"s/{KEY}/2", "a second crawl is another generation"
+
+
+def test_of_two_rules_for_politeness_the_gentler_holds(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace('"RETRY_TIMES": 0', '"DOWNLOAD_DELAY": 0.15, "ROBOTSTXT_OBEY": False')
+    spider = spider.replace('css="a"', 'urls=["/page/1", "/page/2", "/page/3", "/private/1"]')
+    house.declare(spider, seeds={"urls": [f"{site.url}/page/0"]}, politeness={"requests_per_second": 100})
+    before = len(site.requests)
+    manifest = house.crawl()
+    assert sorted(site.requests[before:]) == ["/page/0", "/page/1", "/page/2", "/page/3", "/robots.txt"]
+    assert site.times[-1] - site.times[before] >= 4 * 0.14, "a delay is the least time between two requests"
+    assert manifest.notes["books"]["requests"]["excluded"] == {"robots": 1}
+
+
+def test_undeclared_nested_and_odd_values_of_every_item_type_are_kept(house: House, site: MockSite) -> None:
+    house.declare(
+        """
+        import dataclasses, datetime, decimal, scrapy
+        from helper import TITLE  # beside the spider
+
+        class Thing(scrapy.Item):
+            title = scrapy.Field()
+            count = scrapy.Field()
+
+        @dataclasses.dataclass
+        class Part:
+            name: str
+
+        @dataclasses.dataclass
+        class Whole:
+            title: str
+            parts: list
+
+        class Spider(scrapy.Spider):
+            name = "odd"
+            custom_settings = {"FEEDS": {"out.json": {"format": "json"}}}
+
+            async def start(self):
+                yield {"title": TITLE, "period": self.period, "segment": self.segment, "partition": self.partition}
+                for url in self.start_urls:
+                    yield scrapy.Request(url)
+
+            def parse(self, response):
+                yield {"title": 22, "count": True, "_url": "mine", 7: b"bytes"}
+                yield {"title": ["a", {"b": None}], "count": decimal.Decimal("1.50")}
+                yield Thing(title=datetime.date(2026, 1, 5))
+                yield Whole(title="half \\ud800 of a pair", parts=[Part("x"), Part("y")])
+                yield {"count": float("nan")}
+        """,
+        record={"key": "title", "fields": {"title": "str", "count": "int"}},
+        seeds={"urls": [f"{site.url}/page/1?{{partition}}"]},
+    ).joinpath("helper.py").write_text("TITLE = 'from start'")
+
+    manifest = house.crawl()
+
+    rows = {row["title"]: row for row in house.raw().to_dicts()}
+    extra = {title: json.loads(row["extra"]) if row["extra"] else None for title, row in rows.items()}
+    assert extra["from start"] == {"period": KEY, "segment": None, "partition": KEY}
+    assert (rows["22"]["count"], extra["22"]) == ("true", {"_url": "mine", "7": "bytes"})
+    assert rows['["a", {"b": null}]']["count"] == "1.50"
+    assert (rows["2026-01-05"]["count"], rows["2026-01-05"]["extra"]) == (None, None)
+    assert extra["half ? of a pair"] == {"parts": [{"name": "x"}, {"name": "y"}]}
+    assert rows[None]["count"] == "nan"
+    assert rows["22"]["_url"] == f"{site.url}/page/1?{KEY}"
+    assert verdict(manifest).passed, verdict(manifest).summary
+    assert "FEEDS is not used" in house.log.getvalue()
+
+
+# --- What failed, by name ---------------------------------------------------------------------------------------------
+
+REASONS = {
+    "/status/404": "gone",
+    "/status/410": "gone",
+    "/status/403": "blocked",
+    "/status/429": "rate_limited",
+    "/status/500": "server_error",
+    "/status/418": "client_error",
+    "/loop": "redirect_loop",
+    "/endless/1": "redirect_loop",
+    "/slow/20": "timed_out",
+    "/reset": "connection_lost",
+    "/truncated": "connection_lost",
+    "/huge/300000": "too_large",
+    "/bomb/3000000": "too_large",
+    "/binary": "not_text",
+    "/page/raise": "parse_error",
+    "/page/pipeline": "pipeline_error",
+    "http://no-such-host.invalid/": "dns",
+}
+
+
+def test_every_failure_has_its_name_and_exclusions_are_no_failures(house: House, site: MockSite) -> None:
+    with socket.socket() as closed:  # bound and not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        odd = {f"http://127.0.0.1:{closed.getsockname()[1]}/": "refused", site.url.replace("http:", "https:"): "tls"}
+        expected = {(path if "//" in path else site.url + path): reason for path, reason in (REASONS | odd).items()}
+        excluded = [f"{site.url}/private/1", "ftp://127.0.0.1/x", "http://elsewhere.example/"]
+        house.declare(
+            f"""
+            import scrapy
+
+            class Broken:
+                def process_item(self, item):
+                    if item["title"] == "page pipeline":
+                        raise KeyError("no such thing")
+                    return item
+
+            class Spider(scrapy.Spider):
+                name = "probe"
+                allowed_domains = ["127.0.0.1", "no-such-host.invalid"]
+                custom_settings = {{
+                    "RETRY_TIMES": 0, "DOWNLOAD_TIMEOUT": 2, "DOWNLOAD_MAXSIZE": 200_000, "ITEM_PIPELINES": {{Broken: 1}},
+                }}
+
+                def parse(self, response):
+                    for url in {[*expected, *excluded]!r}:
+                        yield scrapy.Request(url, callback=self.parse_page, errback=self.ignore if "500" in url else None)
+
+                def ignore(self, failure):
+                    pass
+
+                def parse_page(self, response):
+                    title = response.css("h1::text").get()
+                    yield {{"title": title}}
+                    if title == "page raise":
+                        raise ValueError("what is this?")
+            """,
+            seeds={"urls": [f"{site.url}/page/seed"]},
+            politeness={"requests_per_second": None, "concurrency": 32},
+            complete={"required": ["parse_page"]},
+        )
+        manifest = house.crawl()
+
+    dead = house.dead()
+    # Scrapy writes addresses its own way: a host alone gets its slash.
+    assert {url.rstrip("/"): row["reason"] for url, row in dead.items()} == {
+        u.rstrip("/"): r for u, r in expected.items()
+    }
+    books = manifest.notes["books"]
+    assert books["requests"]["excluded"] == {"robots": 1, "not_http": 1, "off_site": 1}
+    assert books["requests"]["pending"] == 0
+    assert books["records"] == {"yielded": 2, "written": 1, "dropped": {}, "errors": 1}
+    assert (books["seeds"]["answered"], books["seeds"]["asked"]) == (1, 1)
+    raised = dead[f"{site.url}/page/raise"]
+    assert raised["callback"] == "parse_page" and "ValueError: what is this?" in raised["message"]
+    assert "spider.py:" in raised["message"]
+    assert dead[f"{site.url}/status/500"]["status"] == 500
+    assert dead[f"{site.url}/status/500"]["body_sample"] == "status 500 on demand"
+    check = verdict(manifest)
+    assert not check.passed
+    assert "17 of 20 requests failed (85 %, tolerated 1 %)" in check.summary and "e.g. http" in check.summary
+    assert "required page" in check.summary
+
+
+def test_retries_and_redirects_are_one_request(house: House, site: MockSite) -> None:
+    house.declare(
+        """
+        import scrapy
+
+        class Spider(scrapy.Spider):
+            name = "one"
+            custom_settings = {"RETRY_TIMES": 2, "RETRY_PRIORITY_ADJUST": 0}
+
+            def parse(self, response):
+                yield {"title": "seed"}
+                for path in ("/status/503", "/to?/page/1", "/page/1", "/to?/status/503?again"):
+                    yield response.follow(path, callback=self.parse_page)
+
+            def parse_page(self, response):
+                yield {"title": response.url}
+        """,
+        seeds={"urls": [f"{site.url}/to?/page/seed"]},
+        complete={"tolerate": 0.9},
+    )
+
+    manifest = house.crawl()
+
+    dead = house.dead()
+    assert {url: row["attempts"] for url, row in dead.items()} == {
+        f"{site.url}/status/503": 3,
+        f"{site.url}/to?/status/503?again": 4,
+    }
+    requests = manifest.notes["books"]["requests"]
+    assert requests["discovered"] == 5 and requests["pending"] == 0
+    assert requests["fetched"] + requests["redirected"] + sum(requests["dead"].values()) == 5
+    assert verdict(manifest).passed, verdict(manifest).summary
+
+
+def test_private_addresses_are_refused_in_seeds_and_behind_redirects(house: House, site: MockSite) -> None:
+    # The site itself is on loopback: the seed is refused, and nothing reaches it, not even for robots.txt.
+    asked = len(site.requests)
+    house.declare(FOLLOW, seeds={"urls": [site.url.replace("127.0.0.1", "localhost") + "/list?1"]}, fetch={})
+
+    manifest = house.crawl()
+
+    assert [row["reason"] for row in house.dead().values()] == ["private_address"]
+    assert "1 of 1 seed without an answer (1 private_address" in verdict(manifest).summary
+    assert len(site.requests) == asked
+
+    # The site as a proxy is how a public address is had here; it redirects to a private one.
+    house.declare(
+        """
+        import scrapy
+
+        class Spider(scrapy.Spider):
+            name = "lured"
+
+            async def start(self):
+                for url in self.start_urls:
+                    yield scrapy.Request(url, meta={"proxy": "PROXY"})
+
+            def parse(self, response):
+                yield {"title": response.url}
+                yield scrapy.Request("http://public.example/to?http://10.0.0.1/x", meta={"proxy": "PROXY"})
+        """.replace("PROXY", site.url),
+        seeds={"urls": ["http://public.example/page/1"]},
+        politeness={"robots": "ignore"},
+        fetch={},
+    )
+    manifest = house.crawl()
+    assert manifest.notes["books"]["requests"]["excluded"] == {"private_address": 1}
+    assert not [path for path in site.requests if path.startswith("http://10.")]
+    assert house.raw()["title"].to_list() == ["http://public.example/page/1"]
+
+
+# --- Books that do not close ------------------------------------------------------------------------------------------
+
+
+def closing(house: House, spider: str, seeds: Any, **spec: Any) -> str:
+    """The summary of the failed verdict of a crawl that ended well as a process."""
+    house.declare(spider, seeds=seeds, **spec)
+    check = verdict(house.crawl())
+    assert not check.passed
+    return str(check.summary)
+
+
+def test_a_seed_that_answers_500_fails_the_books(house: House, site: MockSite) -> None:
+    summary = closing(
+        house, FOLLOW, {"urls": [f"{site.url}/status/500", f"{site.url}/list?3"]}, complete={"tolerate": 0.5}
+    )
+    assert summary == f"1 of 2 seeds without an answer (1 server_error; e.g. {site.url}/status/500)"
+
+
+def test_a_site_that_is_down_fails_the_books(house: House) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        summary = closing(house, FOLLOW, {"urls": [url]})
+    assert "1 of 1 seed without an answer" in summary and "1 refused" in summary and "no records" in summary
+
+
+def test_a_page_that_is_required_may_not_be_gone_but_another_may(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace('css="a"', 'urls=["/page/1", "/status/404"]')
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    passed = verdict(house.crawl())
+    assert passed.passed and "1 gone" in passed.summary
+    required = {"required": ["no_such_callback", "/status/4.4$"]}
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?1"]}, complete=required)
+    assert summary == f"1 required page failed, e.g. {site.url}/status/404"
+
+
+def test_a_spider_that_yields_nothing_fails_the_books(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace('yield {"title": response.css("h1::text").get()}', "return")
+    assert "no records came out of 4 pages" in closing(house, spider, {"urls": [f"{site.url}/list?3"]})
+
+
+def test_a_spider_that_raises_in_start_fails_the_books(house: House, site: MockSite) -> None:
+    start = (
+        FOLLOW
+        + """
+        async def start(self):
+            yield scrapy.Request(self.start_urls[0])
+            raise RuntimeError("no more ideas")
+"""
+    )
+    summary = closing(house, start, {"urls": [f"{site.url}/list?2"]})
+    assert "the spider raised in start(): RuntimeError: no more ideas" in summary and "spider.py:" in summary
+
+
+def test_limits_end_a_crawl_and_say_which(house: House, site: MockSite) -> None:
+    seeds = {"urls": [f"{site.url}/list?30"]}
+    before = len(site.requests)
+    assert "limits.pages (5)" in closing(house, FOLLOW, seeds, limits={"pages": 5})
+    assert len([path for path in site.requests[before:] if path != "/robots.txt"]) == 5
+    assert "limits.bytes (1500)" in closing(house, FOLLOW, seeds, limits={"bytes": "1500B"})
+    slow = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.{n % 10}?{n}" for n in range(500)]')
+    assert "limits.duration (0:00:01)" in closing(house, slow, seeds, limits={"duration": "1s"})
+    failing = FOLLOW.replace('css="a"', 'urls=[f"/status/500?{n}" for n in range(300)]')
+    assert "limits.error_rate (0.5)" in closing(house, failing, seeds, limits={"error_rate": 0.5})
+
+
+def test_a_limit_that_is_just_enough_stops_nothing(house: House, site: MockSite) -> None:
+    house.declare(FOLLOW, seeds={"urls": [f"{site.url}/list?3"]})
+    assert verdict(house.crawl(pages=4)).passed
+
+
+# --- Sources that cannot be crawled -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spider", "words"),
+    [
+        ("import scrapy\n\nimport no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module' ("),
+        ("class Spider(:\n", "SyntaxError"),
+        ("class Other: ...\n", "has no class Spider"),
+        ("class Spider: ...\n", "is no scrapy.Spider"),
+        (FOLLOW + "\n        def __init__(self):\n            pass\n", "could not be started: TypeError"),
+    ],
+)
+def test_a_spider_that_does_not_load_is_named_with_file_and_line(house: House, spider: str, words: str) -> None:
+    house.declare(spider, seeds={"urls": ["http://127.0.0.1:1/"]})
+    with pytest.raises(CrawlProcessError) as raised:
+        house.crawl()
+    assert words in str(raised.value) and raised.value.exit_code == 2
+    assert "spider.py" in str(raised.value) or "TypeError" in words
+    assert "Traceback" not in str(raised.value)
+    assert house.objects() == []
+
+
+# --- Seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_come_from_a_file(house: House, site: MockSite) -> None:
+    folder = house.declare(PAGES, seeds={"file": "seeds.txt"})
+    (folder / "seeds.txt").write_text(f"# two pages\n{site.url}/page/{{period}}\n\n{site.url}/page/2\n")
+    house.crawl()
+    assert sorted(house.raw()["title"]) == ["page 2", f"page {KEY}"]
+
+
+def test_seeds_come_from_a_sitemap_and_its_parts(house: House, site: MockSite) -> None:
+    def urls(*paths: str, kind: str = "url") -> bytes:
+        entries = "".join(f"<{kind}><loc>{site.url}{path}</loc></{kind}>" for path in paths)
+        return f'<x{kind}set xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</x{kind}set>'.encode()
+
+    index = urls("/files/part.xml.gz", "/files/part2.xml", kind="sitemap").replace(b"xsitemapset", b"sitemapindex")
+    site.files["index.xml"] = index
+    site.files["part.xml.gz"] = gzip.compress(urls("/page/1", "/page/2").replace(b"xurlset", b"urlset"))
+    site.files["part2.xml"] = urls("/page/2", "/page/3").replace(b"xurlset", b"urlset")
+    house.declare(PAGES, seeds={"sitemap": f"{site.url}/files/index.xml"})
+
+    manifest = house.crawl()
+
+    assert sorted(house.raw()["title"]) == ["page 1", "page 2", "page 3"]
+    assert manifest.notes["books"]["seeds"] == {"declared": 3, "asked": 3, "answered": 3, "dead": 0}
+    assert verdict(manifest).passed
+    del site.files["part2.xml"]
+    check = verdict(house.crawl())
+    assert not check.passed and f"e.g. {site.url}/files/part2.xml" in check.summary
+    assert house.dead()[f"{site.url}/files/part2.xml"]["reason"] == "gone"
+
+
+def publish(house: House, rows: Mapping[str, list[Any]]) -> None:
+    """What a publication leaves: a Delta table with a column `partition_key`."""
+    pl.DataFrame(rows).with_columns(partition_key=pl.lit(KEY)).write_delta(house.lake.table_url("up"))
+
+
+def test_seeds_come_from_published_rows(house: House, site: MockSite) -> None:
+    house.declare(FOLLOW, name="up", seeds={"urls": [site.url]})
+    chain = {"source": "up", "select": "select link from rows where good"}
+    house.declare(PAGES, seeds={"from": chain})
+    with pytest.raises(CrawlError, match=f"up has published no partition {KEY}"):
+        house.crawl()
+    links = [f"{site.url}/page/2", f"{site.url}/page/1", None, f"{site.url}/page/2", f"{site.url}/page/9"]
+    publish(house, {"link": links, "good": [True, True, True, True, False]})
+    assert verdict(house.crawl()).passed
+    assert sorted(house.raw()["title"]) == ["page 1", "page 2"]
+
+    house.declare(PAGES, seeds={"from": chain | {"select": "select link from rows where not link like 'http%'"}})
+    empty = verdict(house.crawl())
+    assert empty.passed and house.raw().is_empty(), "no seeds upstream is an answer"
+
+    house.declare(PAGES, seeds={"from": chain | {"select": "select nothing_such from rows"}})
+    with pytest.raises(CrawlError, match=r"seeds\.from\.select: .*nothing_such"):
+        house.crawl()
+
+
+# --- Ends from outside ------------------------------------------------------------------------------------------------
+
+ENDLESS = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.2?{n}" for n in range(5000)]')
+
+
+def start(house: House, site: MockSite) -> "subprocess.Popen[bytes]":
+    """An endless crawl as a bare process, once it has fetched some pages."""
+    house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]}, limits={"duration": "60s"})
+    before = len(site.requests)
+    command = [sys.executable, "-m", "gossamer.crawl", "--source", "s", "--partition", KEY]
+    command += ["--sources", str(house.settings.sources), "--lake", house.settings.lake]
+    process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(lambda: len(site.requests) > before + 10)
+    return process
+
+
+def wait_for(condition: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def small_partition(house: House, site: MockSite) -> tuple[list[str], pl.DataFrame, Manifest | None]:
+    """A good partition, which nothing that fails later may touch."""
+    house.declare(FOLLOW, seeds={"urls": [f"{site.url}/list?3"]})
+    house.crawl()
+    return house.objects(), house.raw(), house.lake.manifest("raw", "s", KEY)
+
+
+def test_a_crawl_that_is_killed_says_so_and_leaves_the_old_partition(house: House, site: MockSite) -> None:
+    kept = small_partition(house, site)
+    house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]})
+    pid = threading.Thread(target=kill_the_crawl, args=(signal.SIGKILL,))
+
+    def kill(progress: Progress) -> None:
+        if progress.pages > 5 and not pid.is_alive() and pid.ident is None:
+            pid.start()
+
+    with pytest.raises(CrawlProcessError, match="killed by signal 9, SIGKILL") as raised:
+        house.crawl(on_progress=kill)
+    pid.join()
+    assert raised.value.interrupted
+    assert "Spider opened" in str(raised.value), "the end of its log is part of the message"
+    objects, rows, manifest = kept
+    assert house.objects() == objects and house.lake.manifest("raw", "s", KEY) == manifest
+    assert house.raw().equals(rows)
+
+
+def kill_the_crawl(number: int) -> None:
+    """Sends a signal to the crawl that this process started."""
+    for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        for pid in child.read_text().split():
+            if b"gossamer.crawl" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), number)
+
+
+def test_sigterm_interrupts_a_crawl_and_commits_nothing(house: House, site: MockSite) -> None:
+    process = start(house, site)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 75, log.decode()[-2000:]
+    assert house.objects() == []
+    asked = len(site.requests)
+    time.sleep(0.5)
+    assert len(site.requests) == asked
+
+
+def test_no_crawl_goes_on_when_its_parent_is_killed(house: House, site: MockSite, tmp_path: Path) -> None:
+    house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]})
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys\nfrom gossamer import declarations\nfrom gossamer.crawl.process import run_crawl\n"
+        "from gossamer.settings import Settings\n"
+        f"settings = Settings.load({str(house.settings.sources)!r}, {house.settings.lake!r})\n"
+        f"run_crawl(settings, declarations.load(settings.sources)['s'], {KEY!r})\n"
+    )
+    before = len(site.requests)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(site.requests) > before + 10)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    assert len(children) == 1
+    parent.kill()
+    parent.wait(10)
+    wait_for(lambda: not alive(int(children[0])))
+    assert house.objects() == []
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_leaving_run_crawl_leaves_no_process(house: House, site: MockSite) -> None:
+    house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]})
+
+    def cancel(progress: Progress) -> None:
+        if progress.pages > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        house.crawl(on_progress=cancel)
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    assert not [pid for pid in children if b"gossamer.crawl" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert house.objects() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if os.geteuid() != 0:
+        unavailable("a small disk needs root: tmpfs cannot be mounted")
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode != 0:
+        unavailable(f"a small disk: tmpfs cannot be mounted: {made.stderr.strip()}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+BIG = FOLLOW.replace('response.css("h1::text").get()', "__import__('os').urandom(400_000).hex()")
+
+
+def test_a_full_disk_under_the_lake_is_named_and_leaves_the_old_partition(
+    tmp_path: Path, small_disk: Path, site: MockSite
+) -> None:
+    house = House(tmp_path, str(small_disk / "lake"))
+    objects, rows, manifest = small_partition(house, site)
+    house.declare(BIG, seeds={"urls": [f"{site.url}/list?3"]})
+    with pytest.raises(CrawlProcessError, match="No space left"):
+        house.crawl()
+    assert house.objects() == objects and house.lake.manifest("raw", "s", KEY) == manifest
+    assert house.raw().equals(rows)
+
+
+def test_a_full_disk_under_the_temporary_rows_is_named(
+    house: House, small_disk: Path, site: MockSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    house.declare(BIG, seeds={"urls": [f"{site.url}/list?3"]})
+    with pytest.raises(CrawlProcessError, match=r"No space left.*set TMPDIR"):
+        house.crawl()
+    assert house.objects() == [] and list(small_disk.iterdir()) == []
