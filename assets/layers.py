@@ -1,5 +1,6 @@
 """The layers of a source as assets, one builder each: raw (with dead letters), clean, enriched, published, MongoDB."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -84,21 +85,18 @@ def clean(source: Source) -> dg.AssetsDefinition:
         from gossamer.records import transform
 
         key = context.partition_key
-        with failures.named():
-            crawled = lake.current("raw", name, key)
-            with (
-                transform.computing(source),
-                stage(records.clean(source, rows, key)) as typed,
-                stage(records.deduplicate(source, typed.frame)) as staged,
-            ):
-                counts = records.count(source, typed.frame, staged.rows)
-                checks = [_record_key(source, counts.without_key)]
-                # Before rows go to quarantine, and before duplicates hide that a key was not unique.
-                checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
-                known = {"crawl_id": crawled.crawl_id, "notes": {"records": asdict(counts)}}
-                inputs = {f"raw/{name}": crawled.version}
-                shown = metadata.of_rows(staged.frame, staged.rows) | {"records": dg.MetadataValue.json(asdict(counts))}
-                yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
+        with failures.named(), contextlib.ExitStack() as staging:
+            with transform.computing(source), lake.reading("raw", name, key) as crawled:
+                typed = staging.enter_context(stage(records.clean(source, rows, key)))
+                staged = staging.enter_context(stage(records.deduplicate(source, typed.frame)))
+            counts = records.count(source, typed.frame, staged.rows)
+            checks = [_record_key(source, counts.without_key)]
+            # Before rows go to quarantine, and before duplicates hide that a key was not unique.
+            checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
+            known = {"crawl_id": crawled.crawl_id, "notes": {"records": asdict(counts)}}
+            inputs = {f"raw/{name}": crawled.version}
+            shown = metadata.of_rows(staged.frame, staged.rows) | {"records": dg.MetadataValue.json(asdict(counts))}
+            yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
             links = _report(source, lake, key, context.log)
             yield from _verdict(source, "clean", checks, links)
 
@@ -134,16 +132,15 @@ def enriched(source: Source) -> dg.AssetsDefinition:
         from gossamer.records import transform
 
         key = context.partition_key
-        with failures.named():
-            cleaned = lake.current("clean", name, key)
-            with transform.computing(source):
+        with failures.named(), contextlib.ExitStack() as staging:
+            with transform.computing(source), lake.reading("clean", name, key) as cleaned:
                 frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
-                with stage(frame) as staged:
-                    checks = [_joins_matched(joined, blocking)]
-                    known = {"crawl_id": cleaned.crawl_id, "notes": {"joins": [asdict(join) for join in joined]}}
-                    inputs = {f"clean/{name}": cleaned.version}
-                    shown = metadata.of_rows(staged.frame, staged.rows)
-                    yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)
+                staged = staging.enter_context(stage(frame))
+            checks = [_joins_matched(joined, blocking)]
+            known = {"crawl_id": cleaned.crawl_id, "notes": {"joins": [asdict(join) for join in joined]}}
+            inputs = {f"clean/{name}": cleaned.version}
+            shown = metadata.of_rows(staged.frame, staged.rows)
+            yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)
             links = _report(source, lake, key, context.log)
             yield from _verdict(source, "enriched", checks, links)
 
