@@ -9,7 +9,6 @@ import dagster as dg
 import polars as pl
 
 from assets import metadata, specs
-from gossamer.errors import GossamerError
 from gossamer.lake import PUBLISHED, Lake, object_path, stage
 from gossamer.manifest import CheckResult
 from gossamer.source import Source
@@ -80,6 +79,7 @@ def clean(source: Source) -> dg.AssetsDefinition:
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
     def clean_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
+        from gossamer.quality.report import fill_rates
         from gossamer.quality.suite import evaluate
         from gossamer.records import clean as records
         from gossamer.records import transform
@@ -93,7 +93,8 @@ def clean(source: Source) -> dg.AssetsDefinition:
             checks = [_record_key(source, counts.without_key)]
             # Before rows go to quarantine, and before duplicates hide that a key was not unique.
             checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
-            known = {"crawl_id": crawled.crawl_id, "notes": {"records": asdict(counts)}}
+            notes = {"records": asdict(counts), "fill": fill_rates(staged.frame)}
+            known = {"crawl_id": crawled.crawl_id, "notes": notes}
             inputs = {f"raw/{name}": crawled.version}
             shown = metadata.of_rows(staged.frame, staged.rows) | {"records": dg.MetadataValue.json(asdict(counts))}
             yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
@@ -128,6 +129,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
     def enriched_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
+        from gossamer.quality.report import fill_rates
         from gossamer.records import enrich as records
         from gossamer.records import transform
 
@@ -137,7 +139,8 @@ def enriched(source: Source) -> dg.AssetsDefinition:
                 frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
                 staged = staging.enter_context(stage(frame))
             checks = [_joins_matched(joined, blocking)]
-            known = {"crawl_id": cleaned.crawl_id, "notes": {"joins": [asdict(join) for join in joined]}}
+            notes = {"joins": [asdict(join) for join in joined], "fill": fill_rates(staged.frame)}
+            known = {"crawl_id": cleaned.crawl_id, "notes": notes}
             inputs = {f"clean/{name}": cleaned.version}
             shown = metadata.of_rows(staged.frame, staged.rows)
             yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)

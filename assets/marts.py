@@ -91,7 +91,9 @@ def build_marts(settings: Settings, source_names: Collection[str]) -> list[dg.As
     )
     def marts(context: dg.OpExecutionContext, dbt: DbtResource) -> Iterator[Any]:
         # A test that reads two models runs only when both are there: built now, or before what is built now.
-        yield from dbt.cli(["build", "--indirect-selection", "buildable"], context=context).stream()
+        invocation = dbt.cli(["build", "--indirect-selection", "buildable"], context=context)
+        yield from invocation.stream()
+        shutil.rmtree(invocation.target_path)  # stays only after a failed run: dbt's log is in it
 
     return [marts]
 

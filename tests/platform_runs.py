@@ -1,7 +1,6 @@
 """Runs of the platform for tests: an installation in a folder, and its jobs executed as Dagster executes them."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ class Installation:
     def declared(self) -> Declarations:
         return load(self.settings.sources)
 
-    @cached_property
+    @property
     def defs(self) -> dg.Definitions:
+        """Built anew each time, as a reloaded code location is: a test may have edited a source."""
         return definitions.build_defs(self.settings)
 
     def run(self, job: str, key: str | None = None, **options: Any) -> dg.ExecuteInProcessResult:
@@ -48,13 +48,12 @@ class Installation:
 
     def materialise(self, selection: str, key: str) -> dg.ExecuteInProcessResult:
         """A run of a selection of assets, e.g. `published/shop`, as a person starts one in the UI."""
-        chosen = dg.AssetSelection.assets(*(part.split("/") for part in selection.split(",")))
-        job = self.defs.get_repository_def().get_implicit_job_def_for_assets(
-            list(chosen.resolve(self.defs.resolve_asset_graph()))
-        )
+        keys = [dg.AssetKey(part.split("/")) for part in selection.split(",")]
+        job = self.defs.get_repository_def().get_implicit_job_def_for_assets(keys)
         assert job
-        subset = job.get_subset(asset_selection=set(chosen.resolve(self.defs.resolve_asset_graph())))
-        return subset.execute_in_process(instance=self.instance, partition_key=key, raise_on_error=False)
+        return job.execute_in_process(
+            instance=self.instance, partition_key=key, raise_on_error=False, asset_selection=keys
+        )
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:

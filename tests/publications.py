@@ -37,7 +37,7 @@ def declare(
 
 
 def product(
-    sku: str, price: str | None = "10.00", *, category: str = "toys", rate: float = 1.0, **more: Any
+    sku: str, price: str | None = "10.00", *, category: str | None = "toys", rate: float = 1.0, **more: Any
 ) -> dict[str, Any]:
     """One enriched row of the shop."""
     amount = None if price is None else Decimal(price)
@@ -60,7 +60,11 @@ def product(
 
 def products(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Rows of the shop with the types that `clean` and `enrich` give them."""
-    types = {"price": pl.Decimal(18, 4), "price_eur": pl.Float64, "_fetched_at": pl.Datetime("us", "UTC")}
+    types: dict[str, Any] = {
+        "price": pl.Decimal(18, 4),
+        "price_eur": pl.Float64,
+        "_fetched_at": pl.Datetime("us", "UTC"),
+    }
     return pl.DataFrame(list(rows), schema_overrides=types, infer_schema_length=None)
 
 

@@ -146,8 +146,8 @@ def test_help_names_every_command(home: Home) -> None:
         (["new", "books", "https://example.com:99999/"], ["web address"]),
         (["new", "rates", "https://example.com/"], ["exists already"]),
         (["try", "rate"], ["No source `rate`", "`rates`"]),
-        (["try", "rates", "--pages", "0"], ["--pages", "0"]),
-        (["try", "rates", "--pages", "ten"], ["--pages", "ten"]),
+        (["try", "rates", "--pages", "0"], ["--pages", "greater than"]),
+        (["try", "rates", "--pages", "ten"], ["--pages", "integer"]),
         (["try", "rates", "--partition", "yesterday"], ["'yesterday'", "write it like"]),
         (["crawl", "rates", "--partition", "1999-01-01"], ["before the first"]),
         (["crawl", "rates", "--partition", "2999-01-01"], ["future"]),
@@ -161,7 +161,6 @@ def test_help_names_every_command(home: Home) -> None:
         (["query", "selec 1"], ["selec"]),
         (["query", "select 1", "--csv", "--json"], ["exclude each other"]),
     ],
-    ids=lambda value: " ".join(value) if value and value[0] in "crwal" else None,
 )
 def test_bad_input_is_answered_with_one_line_that_helps(home: Home, arguments: list[str], words: list[str]) -> None:
     rates_source(home, "http://127.0.0.1:9")
@@ -211,7 +210,7 @@ def test_a_new_source_runs_as_it_is(home: Home, site: str) -> None:
     folder = home.sources / "corner_shop"
     declaration = (folder / "source.yaml").read_text()
     assert f"start: {TODAY}" in declaration
-    assert "allow_private: true}  #" in declaration.replace("} #", "}  #")
+    assert "allow_private: true" in declaration
     assert declaration.startswith("# yaml-language-server: $schema=")
     assert "Thistle" in (folder / "fixtures" / "page.html").read_text()
 
@@ -261,7 +260,7 @@ DECLARED = (
         ({"spider_py": "import nonsense_module\n"}, ["nonsense_module", "spider.py:1"]),
         ({"spider_py": "def broken(:\n"}, ["SyntaxError", "spider.py:1"]),
         ({"spider_py": "import scrapy\n"}, ["no class Good"]),
-        ({"spider_py": "class Good:\n    pass\n"}, ["not a scrapy.Spider"]),
+        ({"spider_py": "class Good:\n    pass\n"}, ["scrapy.Spider. Derive"]),
         ({"spider_py": "import os\nos._exit(3)\n"}, ["exit code 3"]),
         ({"spider_py": "import sys\nsys.exit()\n"}, ["SystemExit"]),
         ({"spider_py": SPIDER, "transform_py": "def clean(frame):\n    return frame\n"}, ["clean(frame)", "context"]),

@@ -154,7 +154,7 @@ def test_undeclared_nested_and_odd_values_of_every_item_type_are_kept(house: Hou
     house.declare(
         """
         import dataclasses, datetime, decimal, scrapy
-        from helper import TITLE  # beside the spider
+        from titles import TITLE  # beside the spider
 
         class Thing(scrapy.Item):
             title = scrapy.Field()
@@ -187,7 +187,7 @@ def test_undeclared_nested_and_odd_values_of_every_item_type_are_kept(house: Hou
         """,
         record={"key": "title", "fields": {"title": "str", "count": "int"}},
         seeds={"urls": [f"{site.url}/page/1?{{partition}}"]},
-    ).joinpath("helper.py").write_text("TITLE = 'from start'")
+    ).joinpath("titles.py").write_text("TITLE = 'from start'")
 
     manifest = house.crawl()
 
@@ -247,12 +247,14 @@ def test_every_failure_has_its_name_and_exclusions_are_no_failures(house: House,
                 name = "probe"
                 allowed_domains = ["127.0.0.1", "no-such-host.invalid"]
                 custom_settings = {{
-                    "RETRY_TIMES": 0, "DOWNLOAD_TIMEOUT": 2, "DOWNLOAD_MAXSIZE": 200_000, "ITEM_PIPELINES": {{Broken: 1}},
+                    "RETRY_TIMES": 0, "DOWNLOAD_TIMEOUT": 2, "DOWNLOAD_MAXSIZE": 200_000,
+                    "ITEM_PIPELINES": {{Broken: 1}},
                 }}
 
                 def parse(self, response):
                     for url in {[*expected, *excluded]!r}:
-                        yield scrapy.Request(url, callback=self.parse_page, errback=self.ignore if "500" in url else None)
+                        errback = self.ignore if "500" in url else None
+                        yield scrapy.Request(url, callback=self.parse_page, errback=errback)
 
                 def ignore(self, failure):
                     pass

@@ -75,9 +75,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(message: str, arguments: Sequence[str]) -> str:
-    names = {command.name for command in app.registered_commands}
-    given = next((argument for argument in arguments if argument in names), None)
+    first = next(iter(arguments), "")
+    given = first if first in {command.name for command in app.registered_commands} else None
     text = " ".join(message.split()).rstrip(".") or "The command is incomplete"
-    if given is None and any(f"'{option}'" in f"'{text}'" or option in text for option in ("--sources", "--lake")):
-        return f"{text}. Options stand after the command: gossamer ls --sources DIR."
+    if first.partition("=")[0] in ("--sources", "--lake", "--json"):
+        return f"{text}. Options stand after the command: gossamer ls {first}"
     return f"{text}. See: gossamer {given + ' ' if given else ''}--help"

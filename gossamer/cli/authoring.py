@@ -165,7 +165,9 @@ def _show_trial(console: Console, source: "Source", trial: Trial, pages: int) ->
         letters = trial.letters.head(10).select("reason", "status", "url", "message").rows()
         console.print(terminal.table(["dead letter", "status", "url", "message"], letters, ["status"]))
     if not rows:
-        console.print(Text("\nNo record came. Look at what the spider yields and at the dead letters; then try again."))
+        more = f"The first pages may only lead to others: gossamer try {source.name} --pages {pages * 5}"
+        look = "Look at what the spider yields, and at the dead letters."
+        terminal.say(console, Text(f"\nNo record came. {more if trial.limited else look}"))
 
 
 def _show_checks(console: Console, trial: Trial, pages: int) -> None:
@@ -176,7 +178,7 @@ def _show_checks(console: Console, trial: Trial, pages: int) -> None:
             console.print(Text.assemble(terminal.NONE, (text, "dim")), soft_wrap=True)
         else:
             text = terminal.clean(f" {check.name}: {check.summary}")
-            console.print(Text.assemble(terminal.mark(check.passed, check.blocking), text), soft_wrap=True)
+            terminal.say(console, Text.assemble(terminal.mark(check.passed, check.blocking), text))
     if trial.limited and any(not check.passed for check in trial.checks[1:]):
         terminal.note(
             "Expectations about the whole (numbers of rows, sets of values) judge only the few pages of a try."
@@ -281,7 +283,7 @@ def _show_findings(
         console.print()
         for name in sorted(problems):
             for line in problems[name]:
-                console.print(Text.assemble(terminal.BAD, f" {terminal.clean(line)}"), soft_wrap=True)
+                terminal.say(console, Text.assemble(terminal.BAD, f" {terminal.clean(line)}"))
         sound = f"{terminal.count(len(problems), 'source')}: "
         verdict = Text(f"{sound}{broken} broken", "red") if broken else Text(f"{sound}all sound", "green")
         console.print(verdict)

@@ -74,7 +74,9 @@ def current_partition(source: "Source") -> str:
     if len(keys) == 1:
         return keys[0]
     listed = ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")
-    raise ConfigurationError(f"{source.name} has several partitions now: {listed}. Name one with --partition.")
+    raise ConfigurationError(
+        f"{source.name} has several partitions now: {listed}. Name one with --partition, or take --all-segments."
+    )
 
 
 def _now() -> datetime:
@@ -330,7 +332,7 @@ def _show(console: Console, result: Result) -> None:
         console.print(Text(f"  {layer:<9}{terminal.count(manifest.rows, 'row')}", "dim"))
         for check in manifest.checks:
             text = terminal.clean(f" {check.name}: {check.summary}")
-            console.print(Text.assemble("    ", terminal.mark(check.passed, check.blocking), text), soft_wrap=True)
+            terminal.say(console, Text.assemble("    ", terminal.mark(check.passed, check.blocking), text))
     if result.cause and not any(not c.passed and c.blocking for layer, c in state.checks if layer in result.fresh):
         for line in terminal.clean(result.cause).splitlines():
             console.print(Text.assemble(("  cause    ", "bold red"), line), soft_wrap=True)

@@ -122,7 +122,7 @@ def status(
         for layer, check in one.checks:
             if not check.passed and (check.blocking or source):
                 line = Text.assemble(terminal.mark(False, check.blocking), f" {one.source} {one.partition} {layer}: ")
-                console.print(line.append(terminal.clean(f"{check.name}: {check.summary}")), soft_wrap=True)
+                terminal.say(console, line.append(terminal.clean(f"{check.name}: {check.summary}")))
 
 
 def _row(one: "State") -> list[object]:

@@ -101,6 +101,11 @@ def note(message: str) -> None:
     err().print(Text(clean(message), "dim"))
 
 
+def say(console: Console, line: Text) -> None:
+    """A sentence: wrapped between words in a terminal, one line elsewhere."""
+    console.print(line, soft_wrap=not console.is_terminal)
+
+
 def cell(value: object, width: int = CELL) -> Text:
     """A value as one line of a table."""
     if value is None:

@@ -35,7 +35,7 @@ class Plugin(BasePlugin):
     def _empty(self, source_config: SourceConfig) -> pa.Table:
         source = declarations.load(self.settings.sources)[source_config.identifier]
         rows = published_schema(source.spec).to_frame().to_arrow()
-        for name, alias in source_config.get("adds", {}).items():
+        for name, alias in source_config.meta.get("adds", {}).items():
             rows = rows.append_column(name, pa.array([], pa.type_for_alias(alias)))
         return rows
 

@@ -27,6 +27,7 @@ WAIT_MS = 10_000
 SOCKET_MS = 60_000
 _DUPLICATE_KEY = 11000
 _SETTING = "GOSSAMER_MONGO_URI"
+_EXAMPLE = "Write it like mongodb://user:password@host:27017/database, with user and password percent-encoded."
 #: Partitions without a period have no order but that of their publication.
 _NO_PERIOD = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -166,14 +167,14 @@ def _database(uri: str) -> "Iterator[tuple[MongoClient[dict[str, Any]], str]]":
         client: MongoClient[dict[str, Any]] = MongoClient(
             uri, serverSelectionTimeoutMS=WAIT_MS, connectTimeoutMS=WAIT_MS, socketTimeoutMS=SOCKET_MS, tz_aware=True
         )
-        database = client.get_default_database().name
     except (InvalidURI, WrongUri, ValueError) as error:
         # Its words may quote the connection string, and with it the password.
-        raise ConfigurationError(
-            f"{_SETTING} is not a connection string with a database ({type(error).__name__}). Write it like "
-            "mongodb://user:password@host:27017/database, with user and password percent-encoded."
-        ) from None
+        raise ConfigurationError(f"{_SETTING} is no connection string ({type(error).__name__}). {_EXAMPLE}") from None
     with client:
+        try:
+            database = client.get_default_database().name
+        except WrongUri:
+            raise ConfigurationError(f"{_SETTING} names no database. {_EXAMPLE}") from None
         hosts = ", ".join(f"{host}:{port}" for host, port in sorted(client.topology_description.server_descriptions()))
         yield client, f"{hosts}/{database}"
 

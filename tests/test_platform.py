@@ -1,0 +1,247 @@
+"""The shop through Dagster, well and badly: what is published, what is refused, and in which words."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from demo import shop
+from gossamer.crawl.progress import read_progress
+from gossamer.publish.duck import connect
+from gossamer.settings import PROJECT
+from tests import services
+from tests.platform_runs import Installation, why
+from tests.shop_sources import shop_sources
+
+TODAY = datetime.now(UTC).date()
+DAY = str(TODAY - timedelta(days=1))
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with shop.serve() as url:
+        yield url
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def platform(tmp_path: Path, site: str, instance: dg.DagsterInstance) -> Installation:
+    return Installation.at(tmp_path, shop_sources(tmp_path, site), instance)
+
+
+def rows(platform: Installation, source: str, key: str = DAY) -> pl.DataFrame:
+    """What a reader sees of a partition; no rows where nothing was ever published."""
+    published = platform.lake.scan_published(source, key)
+    return pl.DataFrame() if published is None else published.collect()
+
+
+def rewrite(platform: Installation, file: str, old: str, new: str) -> None:
+    """Edits a file of a source, as its author would."""
+    path = platform.settings.sources / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def spider(platform: Installation, source: str, code: str) -> None:
+    (platform.settings.sources / source / "spider.py").write_text(f"import os, signal\nimport scrapy\n{code}")
+
+
+def negate_rates(platform: Installation) -> None:
+    """Breaks the rates as a wrong transform would: its suite wants them positive."""
+    (platform.settings.sources / "rates" / "transform.py").write_text(
+        "import polars as pl\ndef clean(frame, context):\n    return frame.with_columns(rate=-pl.col('rate'))\n"
+    )
+
+
+# -- well -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_shop_becomes_published_rows_and_marts_that_equal_the_truth(platform: Installation, site: str) -> None:
+    for job in ("rates", "shop", "reviews"):
+        result = platform.run(job, DAY)
+        assert result.success, why(result)
+    day = datetime.fromisoformat(DAY).date()
+    truth = {record["sku"]: record for record in shop.shop_records(day, site)}
+    found = {row["sku"]: row for row in rows(platform, "shop").iter_rows(named=True)}
+    assert found.keys() == truth.keys()
+    for sku, record in truth.items():
+        assert {name: found[sku][name] for name in record} == record
+    for product in shop.products(day):
+        assert found[product.sku]["price_eur"] == pytest.approx(shop.price_in_euros(product, day), abs=0.011)
+    reviews = {record["review_id"] for record in shop.review_records(day)}
+    assert set(rows(platform, "reviews")["review_id"]) == reviews
+
+    result = platform.run("marts")
+    assert result.success, why(result)
+    with connect(platform.settings, platform.declared) as connection:
+        by_category = dict(connection.execute("select category, products from marts.category_prices").fetchall())
+        reviewed = connection.execute("select sum(reviews) from marts.product_ratings").fetchone()
+    expected: dict[str, int] = {}
+    for record in truth.values():
+        expected[record["category"]] = expected.get(record["category"], 0) + 1
+    assert by_category == expected
+    assert reviewed == (len(reviews),)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_the_same_runs_work_on_a_lake_in_s3(
+    tmp_path: Path, site: str, instance: dg.DagsterInstance, s3: services.S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env().items():
+        monkeypatch.setenv(name, value)
+    lake = f"s3://{s3.bucket}/{tmp_path.name}"
+    platform = Installation.at(tmp_path, shop_sources(tmp_path, site), instance, GOSSAMER_LAKE=lake)
+    for job in ("rates", "shop"):
+        result = platform.run(job, DAY)
+        assert result.success, why(result)
+    assert rows(platform, "shop").height == len(shop.shop_records(datetime.fromisoformat(DAY).date(), site))
+
+
+def test_crawling_a_partition_again_replaces_it_and_doubles_nothing(platform: Installation) -> None:
+    for _ in range(2):
+        assert platform.run("rates", DAY).success
+    assert rows(platform, "rates").height == len(shop.rates(datetime.fromisoformat(DAY).date()))
+    assert platform.lake.current("raw", "rates", DAY).crawl_id == f"rates/{DAY}/2"
+
+
+# -- badly: never green, never published --------------------------------------------------------------------------------
+
+
+def refused(platform: Installation, source: str = "rates") -> str:
+    """Runs the source; asserts that nothing reached a reader; gives the cause in words."""
+    result = platform.run(source, DAY)
+    assert not result.success
+    assert rows(platform, source).is_empty()
+    return why(result)
+
+
+def test_a_site_that_is_down_is_a_failed_check_that_says_so(platform: Installation, site: str) -> None:
+    rewrite(platform, "rates/source.yaml", site, "http://127.0.0.1:9")
+    words = refused(platform)
+    assert "books_closed" in words
+    assert "refused" in words
+
+
+def test_a_spider_that_raises_is_a_failed_check_with_the_exception(platform: Installation) -> None:
+    spider(
+        platform,
+        "rates",
+        "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n"
+        "    def parse(self, response):\n        raise KeyError('the table moved')\n",
+    )
+    words = refused(platform)
+    assert "parse_error" in words
+
+
+def test_a_spider_that_does_not_import_fails_the_step_with_file_and_line(platform: Installation) -> None:
+    spider(platform, "rates", "import nothing_of_that_name\n")
+    words = refused(platform)
+    assert "nothing_of_that_name" in words
+    assert "spider.py" in words
+
+
+def test_a_spider_that_yields_nothing_is_a_failed_check(platform: Installation) -> None:
+    spider(
+        platform,
+        "rates",
+        "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n    def parse(self, response):\n        return None\n",
+    )
+    assert "no record" in refused(platform)
+
+
+def test_a_crawl_process_that_is_killed_fails_the_run_and_names_the_signal(platform: Installation) -> None:
+    spider(
+        platform,
+        "rates",
+        "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n"
+        "    def parse(self, response):\n        os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    assert "SIGKILL" in refused(platform)
+    assert platform.lake.manifest("raw", "rates", DAY) is None
+
+
+def test_a_failed_expectation_keeps_the_last_good_version_and_names_rows(platform: Installation) -> None:
+    assert platform.run("rates", DAY).success
+    before = rows(platform, "rates")
+    negate_rates(platform)
+    result = platform.run("rates", DAY)
+    assert not result.success
+    assert "expectations_critical" in why(result)
+    assert "rate" in why(result)
+    assert rows(platform, "rates").equals(before)
+
+
+def test_materialising_published_alone_cannot_bypass_a_failed_check(platform: Installation) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    for selection in ("enriched/rates,published/rates", "published/rates"):
+        result = platform.materialise(selection, DAY)
+        assert not result.success
+        assert "expectations_critical" in why(result)
+    assert rows(platform, "rates").is_empty()
+
+
+def test_a_join_beyond_its_tolerance_blocks_publication_with_the_unmatched_keys(platform: Installation) -> None:
+    assert platform.run("rates", DAY).success
+    rewrite(platform, "shop/source.yaml", "max_unmatched: 0.05", "max_unmatched: 0.001")
+    words = refused(platform, "shop")
+    assert "joins_matched" in words
+    assert "CHF" in words
+
+
+def test_a_join_with_nothing_published_says_what_to_materialise_first(platform: Installation) -> None:
+    assert "Materialise published/rates first" in refused(platform, "shop")
+
+
+def test_a_chained_source_without_upstream_rows_says_what_to_materialise_first(platform: Installation) -> None:
+    words = refused(platform, "reviews")
+    assert "shop" in words
+    assert DAY in words
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_no_crawl_behind(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    with shop.serve(delay=0.3) as url:
+        platform = Installation.at(tmp_path, shop_sources(tmp_path, url), instance)
+        environ = {**os.environ, **platform.settings.environ(), "PYTHONWARNINGS": "ignore"}
+        (tmp_path / "dagster").mkdir()
+        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "definitions"]
+        command += ["--select", "key:raw/shop or key:dead_letters/shop", "--partition", DAY]
+        run = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: (p := read_progress(platform.lake, "shop", DAY)) is not None and p.pages > 3, 60)
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+            wait_for(lambda: not crawls_of(tmp_path), 30)
+        finally:
+            run.kill()
+            run.wait()
+    assert platform.lake.manifest("raw", "shop", DAY) is None
+
+
+def crawls_of(folder: Path) -> list[str]:
+    """Crawl processes that work on a lake below `folder`."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "gossamer.crawl" in line and str(folder) in line]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
