@@ -11,6 +11,7 @@ import polars as pl
 from assets import metadata, specs
 from gossamer.lake import PUBLISHED, Lake, object_path, stage
 from gossamer.manifest import CheckResult
+from gossamer.records.enrich import is_blocking
 from gossamer.source import Source
 from resources import failures
 from resources.lake import Dataset
@@ -49,10 +50,10 @@ def raw(source: Source) -> dg.AssetsDefinition:
             manifest = launcher.crawl(source, key, context.run.run_id, _Reporter(context).report)
             letters = lake.current("dead_letters", source.name, key)
             for layer, known in (("raw", manifest), ("dead_letters", letters)):
-                shown = metadata.of_rows(lake.scan(layer, source.name, key), known.rows)
+                shown = metadata.of_rows(source, layer, lake.scan(layer, source.name, key), known.rows)
                 shown["object"] = metadata.place(lake, object_path(layer, source.name, key))
                 if layer == "raw":
-                    shown |= {"crawl_id": manifest.crawl_id, "books": dg.MetadataValue.json(manifest.notes["books"])}
+                    shown |= {"crawl_id": manifest.crawl_id, **metadata.of_crawl(manifest.notes["books"])}
                 yield dg.MaterializeResult(
                     asset_key=specs.asset_key(layer, source.name),
                     metadata=shown,
@@ -90,13 +91,14 @@ def clean(source: Source) -> dg.AssetsDefinition:
                 typed = staging.enter_context(stage(records.clean(source, rows, key)))
                 staged = staging.enter_context(stage(records.deduplicate(source, typed.frame)))
             counts = records.count(source, typed.frame, staged.rows)
-            checks = [_record_key(source, counts.without_key)]
+            checks = [records.key_check(source, counts)]
             # Before rows go to quarantine, and before duplicates hide that a key was not unique.
             checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
             notes = {"records": asdict(counts), "fill": fill_rates(staged.frame)}
             known = {"crawl_id": crawled.crawl_id, "notes": notes}
             inputs = {f"raw/{name}": crawled.version}
-            shown = metadata.of_rows(staged.frame, staged.rows) | {"records": dg.MetadataValue.json(asdict(counts))}
+            shown = metadata.of_rows(source, "clean", staged.frame, staged.rows)
+            shown |= {"duplicates": counts.duplicates, "without_key": counts.without_key}
             yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
             links = _report(source, lake, key, context.log)
             yield from _verdict(source, "clean", checks, links)
@@ -108,7 +110,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
     """`enriched/<s>`: clean rows, declared joins, and what the source's own `enrich` adds."""
     name = source.name
     joins = source.spec.enrich.join
-    blocking = any(join.max_unmatched is not None for join in joins)
+    blocking = is_blocking(source)
 
     clean_rows = specs.asset_key("clean", name)
     deps = [
@@ -138,11 +140,11 @@ def enriched(source: Source) -> dg.AssetsDefinition:
             with transform.computing(source), lake.reading("clean", name, key) as cleaned:
                 frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
                 staged = staging.enter_context(stage(frame))
-            checks = [_joins_matched(joined, blocking)]
+            checks = [records.check(source, joined)]
             notes = {"joins": [asdict(join) for join in joined], "fill": fill_rates(staged.frame)}
             known = {"crawl_id": cleaned.crawl_id, "notes": notes}
             inputs = {f"clean/{name}": cleaned.version}
-            shown = metadata.of_rows(staged.frame, staged.rows)
+            shown = metadata.of_rows(source, "enriched", staged.frame, staged.rows)
             yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)
             links = _report(source, lake, key, context.log)
             yield from _verdict(source, "enriched", checks, links)
@@ -169,7 +171,7 @@ def published(source: Source) -> dg.AssetsDefinition:
             publication = publish(lake, source, key, context.run.run_id)
             rows = lake.scan_published(name, key)
             assert rows is not None
-            shown = metadata.of_rows(rows, publication.rows)
+            shown = metadata.of_rows(source, PUBLISHED, rows, publication.rows)
             shown |= {"table": metadata.place(lake, f"{PUBLISHED}/{name}"), "table_version": publication.version}
             shown |= _report(source, lake, key, context.log)
             return dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(str(publication.version)))
@@ -211,28 +213,6 @@ def _materialised(
 def _verdict(source: Source, layer: str, checks: Sequence[CheckResult], links: dict[str, Any]) -> Results:
     for check in checks:
         yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
-
-
-def _record_key(source: Source, without: int) -> CheckResult:
-    key = ", ".join(source.spec.record.key)
-    summary = f"every record has its key ({key})" if not without else f"{without} records have no key ({key})"
-    return CheckResult(name="record_key", passed=not without, blocking=True, summary=summary)
-
-
-def _joins_matched(joined: Sequence[Any], blocking: bool) -> CheckResult:
-    parts = [
-        f"{join.unmatched} of {join.rows} rows have no match in {join.source}"
-        + (f" ({join.share:.1%}, e.g. {', '.join(join.examples)})" if join.unmatched else "")
-        + (f"; {join.max_unmatched:.1%} may" if join.max_unmatched is not None else "")
-        for join in joined
-    ]
-    return CheckResult(
-        name="joins_matched",
-        passed=all(join.passed for join in joined),
-        blocking=blocking,
-        summary="; ".join(parts) or "no joins declared",
-        details={"joins": [asdict(join) for join in joined]},
-    )
 
 
 def _report(source: Source, lake: Lake, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:

@@ -1,6 +1,13 @@
-"""What a materialisation and a check show in Dagster: counts, schema, a sample table, links."""
+"""What a materialisation and a check show in Dagster: counts, columns, tables, places.
 
-from collections.abc import Mapping
+Values come from the web, and the UI renders some texts as Markdown: there they must become neither markup nor links.
+So rows are shown as tables, whose cells are plain text, and the one text that the UI always takes for Markdown (the
+words of a check) is escaped by `plain`. What an asset carries before it is ever materialised is in `specs`.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,60 +16,186 @@ import polars as pl
 
 from gossamer.lake import Lake
 from gossamer.manifest import CheckResult
+from gossamer.schema import PARTITION, field_columns
+from gossamer.source import Source
 
 SAMPLE_ROWS = 10
 _SAMPLE_COLUMNS = 14
 _CELL = 80
+#: Rows of a table in a check's metadata: every one is kept in the event log for ever.
+_TABLE_ROWS = 50
+
+_PLATFORM_COLUMNS = {
+    "extra": "fields that the declaration does not name, as JSON",
+    "_unparsed": "JSON, field -> text: what is no value of its declared type",
+    "_url": "the page that the record came from",
+    "_fetched_at": "when that page was fetched",
+    "_page_hash": "SHA-256 of that page's body",
+    "_crawl_id": "source, partition and generation of the crawl",
+    "_spider_version": "hash of the spider's code",
+    PARTITION: "the partition that the row belongs to",
+}
+_DEAD_LETTER_COLUMNS = {
+    "url": "the request that failed for good",
+    "reason": "why: one word of the platform's list",
+    "status": "HTTP status, where there was an answer",
+    "attempts": "how often it was tried",
+    "callback": "the spider's method that would have had the page",
+    "message": "the failure in the words of who met it",
+    "failed_at": "when it was given up",
+    "body_sample": "the beginning of the answer's body",
+}
 
 
-def of_rows(frame: pl.LazyFrame, rows: int) -> dict[str, Any]:
-    """Row count, column schema and a sample of a frame."""
-    schema = frame.collect_schema()
-    columns = [dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()]
+def of_rows(source: Source, layer: str, frame: pl.LazyFrame, rows: int) -> dict[str, Any]:
+    """Row count, column schema with descriptions, and a sample of a frame."""
+    said = _DEAD_LETTER_COLUMNS if layer == "dead_letters" else _columns(source)
+    added = "" if layer in ("raw", "dead_letters") else "added by a join or by transform.py"
+    columns = [
+        dg.TableColumn(name, _type(dtype), description=said.get(name, added))
+        for name, dtype in frame.collect_schema().items()
+    ]
     return {
         "dagster/row_count": rows,
         "dagster/column_schema": dg.TableSchema(columns=columns),
-        "sample": dg.MetadataValue.md(sample_table(frame)),
+        "sample": sample(frame),
     }
 
 
-def sample_table(frame: pl.LazyFrame) -> str:
-    """The first rows as a Markdown table; cells are cut and cannot break out of it."""
+def _columns(source: Source) -> dict[str, str]:
+    """What each column means, as far as the declaration and the platform say."""
+    said = dict(_PLATFORM_COLUMNS)
+    for name, kind in source.spec.record.fields.items():
+        key = "record key, " if name in source.spec.record.key else ""
+        said |= dict.fromkeys(field_columns(name, kind), f"currency of {name}, as ISO 4217 writes it")
+        said[name] = f"{key}declared as {kind}"
+    return said
+
+
+def _type(dtype: pl.DataType) -> str:
+    """`Datetime(us, UTC)` for `Datetime(time_unit='us', time_zone='UTC')`."""
+    return re.sub(r"\w+=|'", "", str(dtype))
+
+
+def sample(frame: pl.LazyFrame) -> dg.MetadataValue[Any]:
+    """The first rows as a table; provenance is left out, cells are cut."""
     names = [n for n in frame.collect_schema().names() if not n.startswith("_")][:_SAMPLE_COLUMNS]
-    rows = frame.select(names).head(SAMPLE_ROWS).collect()
-    if rows.is_empty():
-        return "*no rows*"
-    lines = [" | ".join(names), " | ".join("---" for _ in names)]
-    lines += [" | ".join(_cell(value) for value in row) for row in rows.iter_rows()]
-    return "\n".join(f"| {line} |" for line in lines)
+    return table(frame.select(names).head(SAMPLE_ROWS).collect().rows(named=True), names)
 
 
-def _cell(value: object) -> str:
-    # Values come from the web: no markup, no links, no new cells or lines.
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> dg.MetadataValue[Any]:
+    """Rows as the UI shows them: plain text in cells, whatever it looks like."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
+    )
+
+
+def _cell(value: object) -> str | int | float | bool:
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
     text = "" if value is None else " ".join(str(value).split())
-    text = text if len(text) <= _CELL else text[: _CELL - 1] + "…"
-    for character in "\\`*_[]()<>|!#&":
-        text = text.replace(character, f"&#{ord(character)};")
-    return text
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def place(lake: Lake, path: str) -> dg.MetadataValue:
+#: What reads as an address. The UI links bare ones whatever is escaped; in a code span it does not.
+_ADDRESS = re.compile(r"[^\s,;()]*(?:://|www\.|@)[^\s,;()]*", re.IGNORECASE)
+_MARKUP = re.compile(r"[\\`*\[<~|]|(?<!\w)_|_(?!\w)|&(?=[#\w])|^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+
+
+def plain(text: str) -> str:
+    """Words that Markdown shows as they are: no markup, no links; an address stands in a code span."""
+    line = " ".join(text.split())
+    shown, end = [], 0
+    for address in _ADDRESS.finditer(line):
+        shown += [_escaped(line[end : address.start()]), "`", address[0].replace("`", "'"), "`"]
+        end = address.end()
+    return "".join([*shown, _escaped(line[end:])])
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", text)
+
+
+def place(lake: Lake, path: str) -> dg.MetadataValue[Any]:
     """Where an object of the lake is: a path on this machine, or its s3:// address."""
     return dg.MetadataValue.path(Path(lake.url(path))) if lake.is_local else dg.MetadataValue.text(lake.url(path))
 
 
+def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
+    """A crawl's books: what is plotted over time, what became of the requests, and all of it as JSON."""
+    requests = books.get("requests", {})
+    hosts = [{"host": host, **counts} for host, counts in books.get("hosts", {}).items()]
+    examples = [{"outcome": kind, "url": url} for kind, urls in books.get("examples", {}).items() for url in urls]
+    shown: dict[str, Any] = {
+        "pages": requests.get("fetched", 0),
+        "dead_requests": sum(requests.get("dead", {}).values()),
+        "seconds": books.get("duration_s", 0.0),
+        "requests": table(_outcomes(requests), ["outcome", "requests"]),
+        "records": table(_outcomes(books.get("records", {}), "records"), ["outcome", "records"]),
+        "hosts": table(hosts[:_TABLE_ROWS], ["host", "fetched", "dead"]),
+    }
+    if examples:
+        shown["examples"] = table(examples[:_TABLE_ROWS], ["outcome", "url"])
+    return {**shown, "books": dg.MetadataValue.json(dict(books))}
+
+
+def _outcomes(counts: Mapping[str, Any], unit: str = "requests") -> list[dict[str, Any]]:
+    """Counts as rows, `dead: gone` for a count below `dead`; what never happened is left out, but for the first."""
+    rows = []
+    for name, count in counts.items():
+        if isinstance(count, Mapping):
+            rows += [{"outcome": f"{name}: {reason}", unit: number} for reason, number in count.items() if number]
+        elif count or not rows:
+            rows.append({"outcome": name, unit: count})
+    return rows
+
+
 def check_result(key: dg.AssetKey, check: CheckResult, links: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """A check's outcome for Dagster: the summary in words, details as JSON, failed expectations as a table."""
-    details = {name: _metadata(value) for name, value in check.details.items()}
+    """A check's outcome for Dagster: the summary in words, what it found as tables."""
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=check.name,
         passed=check.passed,
         severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
-        description=check.summary,
-        metadata={**details, **links},
+        description=plain(check.summary),
+        metadata={**_found(check.details), **links},
     )
 
 
-def _metadata(value: Any) -> Any:
-    return dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
+def _found(details: Mapping[str, Any]) -> dict[str, Any]:
+    if "requests" in details:
+        return of_crawl(details)
+    if "results" in details:
+        return _expectations(details)
+    if "joins" in details:
+        columns = ["source", "rows", "unmatched", "max_unmatched", "examples"]
+        rows = [{**join, "examples": ", ".join(join["examples"])} for join in details["joins"]]
+        return {"unmatched_rows": sum(join["unmatched"] for join in rows), "joins": table(rows, columns)}
+    return {name: dg.MetadataValue.json(value) for name, value in details.items()}
+
+
+def _expectations(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What was expected and how it ended; for failed ones the rows that failed, with their pages."""
+    failed = details["failed"]
+    outcomes = [{**result, "outcome": "passed" if result["passed"] else "FAILED"} for result in details["results"]]
+    shown: dict[str, Any] = {
+        "failed_expectations": len(failed),
+        "expectations": table(sorted(outcomes, key=lambda result: result["passed"]), ["outcome", "demand", "severity"]),
+    }
+    if failed:
+        columns = ["expectation", "column", "unexpected", "rows", "observed", "error"]
+        shown["failed"] = table(failed, columns)
+        rows = [
+            {**row, "expectation": one["expectation"], "column": one["column"], "key": _pairs(row["key"])}
+            for one in failed
+            for row in one["sample"]
+        ]
+        if rows:
+            shown["failing_rows"] = table(rows[:_TABLE_ROWS], ["column", "value", "key", "url", "expectation"])
+        shown["details"] = dg.MetadataValue.json(failed)
+    return shown
+
+
+def _pairs(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in key.items())

@@ -4,6 +4,7 @@ Policy that holds for all of them stands here once.
 """
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import urljoin
 
 import dagster as dg
 
@@ -50,7 +51,7 @@ def spec(
 
 
 def checks(source: Source, layer: str, blocking: Sequence[str], warning: Sequence[str] = ()) -> list[dg.AssetCheckSpec]:
-    """The check specs of an asset. All are partitioned: an unpartitioned one would let a later good partition clear a bad one."""
+    """The check specs of an asset, all partitioned: with others, a later good partition would clear a bad one."""
     return [
         dg.AssetCheckSpec(
             name,
@@ -83,6 +84,7 @@ def upstream(source: Source, layer: str, name: str, same_partitions: Partitions 
 def _links(source: Source) -> dict[str, dg.MetadataValue]:
     links: dict[str, dg.MetadataValue] = {"declaration": dg.MetadataValue.path(source.folder / "source.yaml")}
     seeds = source.spec.seeds
-    if site := (seeds.urls[0] if seeds.urls else seeds.sitemap):
-        links["site"] = dg.MetadataValue.url(site)
+    if seed := (seeds.urls[0] if seeds.urls else seeds.sitemap):
+        # Not the seed itself: it may have a {partition} to be filled in, and then leads nowhere.
+        links["site"] = dg.MetadataValue.url(urljoin(seed, "/"))
     return links

@@ -26,6 +26,7 @@ from demo.shop import PORT as SHOP_PORT
 from gossamer import declarations
 from gossamer.errors import ConfigurationError, GossamerError
 from gossamer.lake import Lake
+from gossamer.manifest import CheckResult
 from gossamer.serve import Platform, ServeError, check_port, platform
 from gossamer.settings import HOME, PROJECT, Settings
 
@@ -124,7 +125,10 @@ _RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
 
 _REASON = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
   __typename ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } }
-  ... on RunFailureEvent { message } ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
+  ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
+
+_MART = """select day, category, products, avg_price_eur, in_stock_share
+from marts.category_prices order by day desc, category limit 5"""
 
 _FAILED = {"FAILURE", "CANCELED"}
 _ENDED = {"SUCCESS", *_FAILED}
@@ -213,7 +217,7 @@ class _Demo:
             _step(line)
 
     def _progress(self, run: _Run) -> str | None:
-        from gossamer.crawl.process import read_progress
+        from gossamer.crawl.progress import read_progress
 
         progress = read_progress(self.lake, run.what, run.partition)
         if progress is None:
@@ -254,7 +258,8 @@ def _results(settings: Settings, url: str, seconds: float) -> None:
     _rows(settings, declared)
     today = str(datetime.now(UTC).date())
     report = lake.url(f"reports/shop/{today}.html")
-    query = f'GOSSAMER_LAKE={settings.lake} {Path(sys.executable).parent / "gossamer"} query "select * from marts.category_prices"'
+    gossamer = Path(sys.executable).with_name("gossamer")
+    query = f'{gossamer} query --lake {settings.lake} "select * from shop limit 5"'
     for name, place in (("UI", url), ("data", settings.lake), ("report", report), ("query", query)):
         console.print(f"  [bold]{name:<7}[/bold] {escape(place)}")
     console.print(f"\nDone in {seconds:.0f} s.")
@@ -269,25 +274,23 @@ def _checks(lake: Lake, declared: declarations.Declarations) -> None:
             for key in lake.partitions(layer, name)[-1:]:
                 manifest = lake.manifest(layer, name, key)
                 for check in manifest.checks if manifest else ():
-                    mark = (
-                        "[green]ok[/green]"
-                        if check.passed
-                        else "[red]failed[/red]"
-                        if check.blocking
-                        else "[yellow]warning[/yellow]"
-                    )
-                    table.add_row(f"{layer}/{name} {key}", check.name, mark, escape(check.summary[:160]))
+                    table.add_row(f"{layer}/{name} {key}", check.name, _mark(check), escape(check.summary[:160]))
     console.print(table)
     console.print()
+
+
+def _mark(check: CheckResult) -> str:
+    if check.passed:
+        return "[green]ok[/green]"
+    return "[red]failed[/red]" if check.blocking else "[yellow]warning[/yellow]"
 
 
 def _rows(settings: Settings, declared: declarations.Declarations) -> None:
     from gossamer.publish.duck import connect
 
-    sql = "select sku, name, brand, price, price_currency, price_eur, rating from shop order by partition_key desc, sku limit 5"
     with connect(settings, declared) as connection:
-        cursor = connection.execute(sql)
-        table = Table(title=sql, title_justify="left", title_style="dim", box=None, pad_edge=False)
+        cursor = connection.execute(_MART)
+        table = Table(title=_MART, title_justify="left", title_style="dim", box=None, pad_edge=False)
         for column in cursor.description or []:
             table.add_column(column[0])
         for row in cursor.fetchall():

@@ -62,7 +62,9 @@ def why(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
-            words.append(failure.user_failure_data.description if failure.user_failure_data else failure.error_display_string)
+            words.append(
+                failure.user_failure_data.description if failure.user_failure_data else failure.error_display_string
+            )
     words += [
         f"{check.check_name}: {check.description}" for check in result.get_asset_check_evaluations() if not check.passed
     ]

@@ -8,7 +8,7 @@ from gossamer.settings import PROJECT
 
 
 def shop_sources(folder: Path, base_url: str) -> Path:
-    """A copy of `sources/` below `folder` whose declarations name the shop at `base_url` (without a slash at its end)."""
+    """A copy of `sources/` below `folder` whose declarations name the shop at `base_url`."""
     sources = shutil.copytree(PROJECT / "sources", folder / "sources")
     for declaration in sources.glob("*/source.yaml"):
         text = declaration.read_text()

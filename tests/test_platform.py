@@ -119,7 +119,7 @@ def test_crawling_a_partition_again_replaces_it_and_doubles_nothing(platform: In
     assert platform.lake.current("raw", "rates", DAY).crawl_id == f"rates/{DAY}/2"
 
 
-# -- badly: never green, never published --------------------------------------------------------------------------------
+# -- badly: never green, never published ------------------------------------------------------------------------------
 
 
 def refused(platform: Installation, source: str = "rates") -> str:

@@ -13,8 +13,9 @@ import pytest
 
 from gossamer.errors import LakeError, PartitionKeyError, PublicationRefusedError, SchemaConflictError
 from gossamer.lake import Lake, object_path, stage
-from gossamer.publish.tables import history, publish, published_schema, storable
-from gossamer.records import values
+from gossamer.publish.tables import history, publish, storable
+from gossamer.schema import field_columns
+from gossamer.schema import published as published_schema
 from gossamer.source import FieldType, Source
 from tests import services
 from tests.publications import (
@@ -263,13 +264,13 @@ def test_columns_that_readers_could_not_read_are_refused_before_anything_is_writ
     assert lake.scan_published(shop.name) is None
 
 
-def test_the_declared_schema_is_that_of_clean(tmp_path: Path) -> None:
+def test_every_declared_type_is_storable(tmp_path: Path) -> None:
     kinds: tuple[FieldType, ...] = get_args(FieldType)
     fields = ", ".join(f"f_{kind}: {kind}" for kind in kinds)
     source = declare(tmp_path / "sources", key="[f_str]", fields=f"{{{fields}}}")
     schema = published_schema(source.spec)
     for kind in kinds:
-        for name, dtype in values.columns(f"f_{kind}", kind).items():
+        for name, dtype in field_columns(f"f_{kind}", kind).items():
             assert schema[name] == dtype == storable(dtype)
     assert schema["partition_key"] == pl.String
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gossamer.lake import Lake
 from gossamer.records import enrich, transform
 from gossamer.records.clean import clean, count, deduplicate
-from gossamer.records.values import columns
+from gossamer.schema import field_columns
 from gossamer.source import FieldType, Source, SourceSpec
 
 FETCHED = datetime(2026, 11, 20, 5, tzinfo=UTC)
@@ -51,7 +51,7 @@ def crawled(*rows: dict[str, str | None]) -> pl.LazyFrame:
         "_crawl_id": "shop/2026-11-20/1",
         "_spider_version": "v",
     }
-    texts = {name: pl.String for name in (*{name for row in rows for name in row}, "extra")}
+    texts = dict.fromkeys((*{name for row in rows for name in row}, "extra"), pl.String)
     return pl.DataFrame([{**known, **row} for row in rows], schema_overrides=texts).lazy()
 
 
@@ -133,7 +133,7 @@ def test_an_absent_value_is_null_and_not_reported_as_unparsed(tmp_path: Path, fi
 @given(text=st.text(max_size=30), field=st.sampled_from(sorted(set(FIELDS) - {"sku"})))
 def test_no_text_from_the_web_breaks_a_type(tmp_path_factory: pytest.TempPathFactory, text: str, field: str) -> None:
     frame = clean(declare(Path("nowhere")), crawled({"sku": "a", field: text}), "2026-11-20").collect()
-    for name, dtype in columns(field, FIELDS[field]).items():
+    for name, dtype in field_columns(field, FIELDS[field]).items():
         assert frame.schema[name] == dtype
     unparsed = frame["_unparsed"][0]
     assert unparsed is None or json.loads(unparsed) == {field: text}
@@ -187,7 +187,10 @@ def test_a_transform_that_fails_only_when_computed_is_named_too(tmp_path: Path) 
         "import polars as pl\ndef clean(frame, context):\n    return frame.with_columns(pl.col('sku').cast(pl.Int64))\n"
     )
     source = declare(tmp_path)
-    with pytest.raises(transform.TransformError, match=r"transform\.py: InvalidOperationError"), transform.computing(source):
+    with (
+        pytest.raises(transform.TransformError, match=r"transform\.py: InvalidOperationError"),
+        transform.computing(source),
+    ):
         clean(source, crawled({"sku": "a"}), "2026-11-20").collect()
 
 

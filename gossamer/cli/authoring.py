@@ -18,6 +18,7 @@ from rich.text import Text
 from gossamer.cli import terminal
 from gossamer.cli.crawling import stoppable
 from gossamer.cli.terminal import JsonOption, LakeOption, PartitionOption, SourcesOption
+from gossamer.errors import ConfigurationError
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _run_trial(settings: Settings, source: "Source", partition: str | None, page
         with transform.computing(source):
             typed = records.clean(source, throw_away.scan("raw", source.name, key), key).collect()
             kept = records.deduplicate(source, typed.lazy()).collect().height
-        checks = evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
+        checks = [records.key_check(source, records.count(source, typed.lazy(), kept))]
+        checks += evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
         letters = throw_away.scan("dead_letters", source.name, key).collect()
     books = manifest.notes.get("books", {})
     limited = books.get("finish_reason") == "limit"
@@ -134,10 +136,18 @@ def _trial_partition(source: "Source", partition: str | None, lake: "Lake") -> s
         published = rows.select("partition_key").unique().collect()["partition_key"].to_list()
         current = source.spec.partitions.current_keys(datetime.now(UTC))
         if published and not set(current) & set(published):
-            terminal.note(f"`{chain.source}` has nothing published for {current[0]}: trying {max(published)}.")
+            terminal.note(f"`{chain.source}` has nothing published for the current partition: trying {max(published)}.")
             return str(max(published))
-        return next((key for key in current if key in published), current[0])
-    return source.spec.partitions.current_keys(datetime.now(UTC))[0]
+        return next((key for key in current if key in published), None) or _any_current(source)
+    return _any_current(source)
+
+
+def _any_current(source: "Source") -> str:
+    """A partition that a crawl started now fills: any segment shows whether the spider works."""
+    keys = source.spec.partitions.current_keys(datetime.now(UTC))
+    if not keys:
+        raise ConfigurationError(f"{source.name} has no current partition (see `partitions`). Name one: --partition.")
+    return keys[0]
 
 
 def _copy_upstream(source: "Source", key: str, real: "Lake", throw_away: "Lake") -> None:
@@ -205,7 +215,7 @@ def _fields_table(source: "Source", trial: Trial, examples: int) -> Table:
 
 def _coverage(source: "Source", typed: "pl.DataFrame") -> Iterator[tuple[str, str, float]]:
     """Column, type and share of filled records: declared fields first, then what `transform.py` adds."""
-    from gossamer.records.clean import PROVENANCE
+    from gossamer.schema import PROVENANCE
 
     fields = source.spec.record.fields
     for column in typed.columns:

@@ -73,6 +73,8 @@ def current_partition(source: "Source") -> str:
     keys = source.spec.partitions.current_keys(_now())
     if len(keys) == 1:
         return keys[0]
+    if not keys:
+        raise ConfigurationError(f"{source.name} has no current partition (see `partitions`). Name one: --partition.")
     listed = ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")
     raise ConfigurationError(
         f"{source.name} has several partitions now: {listed}. Name one with --partition, or take --all-segments."

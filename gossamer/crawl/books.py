@@ -333,7 +333,8 @@ class Books:
     def _all_is_well(self) -> str:
         dead = f"; dead: {_listed(dict(self.dead.most_common()))}, tolerated" if self.dead else ""
         excluded = f"; left out: {_listed(dict(self.excluded.most_common()))}" if self.excluded else ""
-        return f"{self.records} records from {self.fetched} pages, every seed answered{dead}{excluded}"
+        got = f"{self.records} {_plural('record', self.records)} from {self.fetched} {_plural('page', self.fetched)}"
+        return f"{got}, every seed answered{dead}{excluded}"
 
 
 def _plural(noun: str, count: int) -> str:

@@ -141,6 +141,9 @@ def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int
                     spiders.load(source), process.settings, books, spool, beginning.sitemap, source.folder
                 )
                 configure(crawler.settings, source, limits)
+                if pages is not None:
+                    # One request at a time goes deep first: a few pages reach records, not only lists of links.
+                    crawler.settings.set("CONCURRENT_REQUESTS", 1, priority="cmdline")
                 arguments = {"partition": key, "period": part.period, "segment": part.segment}
                 task = process.crawl(crawler, start_urls=list(beginning.urls), **arguments)
                 interruption.during(process, loop)

@@ -17,7 +17,8 @@ from typing import Any, Self
 import polars as pl
 from itemadapter import ItemAdapter
 
-PROVENANCE = ("_url", "_fetched_at", "_page_hash", "_crawl_id", "_spider_version")
+from gossamer.schema import PROVENANCE
+
 DEAD_LETTERS = {
     "url": pl.String,
     "reason": pl.String,

@@ -12,7 +12,8 @@ from dbt.adapters.duckdb.utils import SourceConfig
 
 from gossamer import declarations
 from gossamer.lake import Lake
-from gossamer.publish.tables import open_table, published_schema
+from gossamer.publish.tables import open_table
+from gossamer.schema import published as published_schema
 from gossamer.settings import Settings
 
 

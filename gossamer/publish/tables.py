@@ -22,12 +22,13 @@ import polars as pl
 from gossamer.errors import LakeError, PublicationRefusedError, SchemaConflictError
 from gossamer.lake import Lake, object_path
 from gossamer.manifest import Manifest
-from gossamer.source import FieldType, Source, SourceSpec
+from gossamer.schema import INSTANT, PARTITION
+from gossamer.schema import published as published_schema
+from gossamer.source import Source
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-PARTITION = "partition_key"
 #: The layers of a partition in the order they are made, and the checks without which none of them is believed.
 REQUIRED = {"raw": ("books_closed",), "clean": ("expectations_critical",), "enriched": ("joins_matched",)}
 ATTEMPTS = 8
@@ -36,28 +37,6 @@ CONFIGURATION = {
     "delta.checkpointInterval": "10",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
-}
-INSTANT = pl.Datetime("us", "UTC")
-
-_COLUMNS: dict[FieldType, pl.DataType] = {
-    "str": pl.String(),
-    "int": pl.Int64(),
-    "float": pl.Float64(),
-    "bool": pl.Boolean(),
-    "money": pl.Decimal(18, 4),
-    "date": pl.Date(),
-    "datetime": INSTANT,
-    "url": pl.String(),
-    "json": pl.String(),
-}
-_PROVENANCE: dict[str, pl.DataType] = {
-    "extra": pl.String(),
-    "_unparsed": pl.String(),
-    "_url": pl.String(),
-    "_fetched_at": INSTANT,
-    "_page_hash": pl.String(),
-    "_crawl_id": pl.String(),
-    "_spider_version": pl.String(),
 }
 _KEPT = frozenset(
     (
@@ -190,16 +169,6 @@ def open_table(lake: Lake, source: str) -> "DeltaTable | None":
         return DeltaTable(lake.table_url(source))
     except TableNotFoundError:
         return None
-
-
-def published_schema(spec: SourceSpec) -> pl.Schema:
-    """The columns of the published table as far as the declaration tells: not what joins and `transform.py` add."""
-    columns: dict[str, pl.DataType] = {}
-    for name, kind in spec.record.fields.items():
-        columns[name] = _COLUMNS[kind]
-        if kind == "money":
-            columns[f"{name}_currency"] = pl.String()
-    return pl.Schema({**columns, **_PROVENANCE, PARTITION: pl.String()})
 
 
 # -- the write --------------------------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from gossamer import schema
+from gossamer.manifest import CheckResult
 from gossamer.records import transform, values
 from gossamer.source import Source
-
-#: Columns of every record besides its declared fields.
-PROVENANCE = ("_url", "_fetched_at", "_page_hash", "_crawl_id", "_spider_version")
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,24 @@ class Counts:
     without_key: int
 
 
+def key_check(source: Source, counts: Counts) -> CheckResult:
+    """The blocking check `record_key`: nothing can be said of a record that nothing identifies."""
+    key = ", ".join(source.spec.record.key)
+    missing = f"{counts.without_key} of {counts.rows_in} records have no key ({key})"
+    return CheckResult(
+        name="record_key",
+        passed=not counts.without_key,
+        blocking=True,
+        summary=missing if counts.without_key else f"every record has its key ({key})",
+    )
+
+
 def clean(source: Source, raw: pl.LazyFrame, key: str) -> pl.LazyFrame:
     """Typed rows of a partition, duplicates included (`deduplicate` removes them).
 
     `raw` has a text column for each declared field (missing ones count as null), `extra`, and the provenance columns.
-    The result has the columns of `values.columns` for each field, `extra`, `_unparsed` (JSON, field -> text that is no
-    value of its type), provenance, and what the source's `clean` adds.
+    The result has the columns of `gossamer.schema.columns`, with `_unparsed` (JSON, field -> text
+    that is no value of its type), and what the source's `clean` adds.
 
     Raises:
         transform.TransformError: the source's own code failed.
@@ -46,8 +57,7 @@ def clean(source: Source, raw: pl.LazyFrame, key: str) -> pl.LazyFrame:
         .with_columns(expression for name, kind in fields for expression in values.expressions(name, kind))
         .with_columns(values.unparsed(fields))
     )
-    columns = [column for name, kind in fields for column in values.columns(name, kind)]
-    selected = typed.select(*columns, "extra", "_unparsed", *PROVENANCE)
+    selected = typed.select(schema.columns(source.spec).keys())
     part = source.partition(key)
     context = transform.Context(source.name, key, part.period, part.segment)
     return transform.apply(source, "clean", selected, context)

@@ -1,12 +1,13 @@
 """The enriched layer: declared joins with other sources' published rows, then the source's own `enrich`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
 from gossamer.errors import GossamerError
 from gossamer.lake import Lake
+from gossamer.manifest import CheckResult
 from gossamer.records import transform
 from gossamer.source import Join, Source
 
@@ -32,6 +33,29 @@ class Joined:
     @property
     def passed(self) -> bool:
         return self.share <= (self.max_unmatched or 0.0)
+
+
+def check(source: Source, joined: Sequence[Joined]) -> CheckResult:
+    """The check `joins_matched`: rows without a match in a declared join; blocking where a share is declared."""
+    return CheckResult(
+        name="joins_matched",
+        passed=all(join.passed for join in joined),
+        blocking=is_blocking(source),
+        summary="; ".join(_outcome(join) for join in joined) or "no joins declared",
+        details={"joins": [asdict(join) for join in joined]} if joined else {},
+    )
+
+
+def is_blocking(source: Source) -> bool:
+    """Whether rows without a match can keep a partition of the source from its readers."""
+    return any(join.max_unmatched is not None for join in source.spec.enrich.join)
+
+
+def _outcome(join: Joined) -> str:
+    said = f"{join.unmatched} of {join.rows} rows have no match in {join.source}"
+    if join.unmatched:
+        said += f" ({join.share:.1%}, e.g. {', '.join(join.examples)})"
+    return said if join.max_unmatched is None else f"{said}; {join.max_unmatched:.1%} may"
 
 
 def upstream(source: Source, lake: Lake, key: str) -> dict[str, pl.LazyFrame]:
@@ -100,12 +124,10 @@ def _join(source: Source, frame: pl.LazyFrame, join: Join, rows: pl.LazyFrame) -
     missing = frame.join(right_rows, left_on=here, right_on=there, how="anti")
     rows_in = frame.select(pl.len()).collect().item()
     unmatched = missing.select(pl.len()).collect().item()
-    examples = missing.select(
-        pl.concat_str(pl.col(here).cast(pl.String), separator=", ", ignore_nulls=True).alias("on")
-    )
-    shown = tuple(str(value) for value in examples.unique(maintain_order=True).head(5).collect()["on"])
+    keys = pl.concat_str(pl.col(here).cast(pl.String).fill_null("(none)"), separator=" / ")
+    examples = tuple(missing.select(keys.unique(maintain_order=True).head(5).alias("on")).collect()["on"])
     result = frame.join(right_rows, left_on=here, right_on=there, how=join.how, suffix=f"_{join.source}")
-    return result, Joined(join.source, rows_in, unmatched, join.max_unmatched, shown)
+    return result, Joined(join.source, rows_in, unmatched, join.max_unmatched, examples)
 
 
 def _internal(column: str) -> bool:

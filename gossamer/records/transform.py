@@ -42,7 +42,8 @@ def function(source: Source, name: Literal["clean", "enrich"]) -> Callable[..., 
     if path is None:
         return None
     spec = importlib.util.spec_from_file_location(f"_gossamer_transform_{source.name}", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

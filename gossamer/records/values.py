@@ -12,10 +12,9 @@ from urllib.parse import urljoin
 
 import polars as pl
 
+from gossamer.schema import INSTANT, MONEY
 from gossamer.source import FieldType
 
-MONEY = pl.Decimal(18, 4)
-INSTANT = pl.Datetime("us", "UTC")
 _MAX_MONEY = Decimal(10) ** 14
 
 #: ISO 4217 codes of the symbols that stand for one currency only, or nearly so; others stay as they were written.
@@ -34,27 +33,8 @@ _NEGATIVE = re.compile(r"(?:^|[^\w.,])[-−–]\s*\D{0,4}\d|^\D{0,4}[-−–]\s*
 _TRUE, _FALSE = ["true", "yes", "1", "on"], ["false", "no", "0", "off"]
 
 
-def columns(name: str, kind: FieldType) -> dict[str, pl.DataType]:
-    """The columns that a declared field has in `clean`, and their types."""
-    if kind == "money":
-        return {name: MONEY, f"{name}_currency": pl.String()}
-    return {name: _TYPES[kind]}
-
-
-_TYPES: dict[FieldType, pl.DataType] = {
-    "str": pl.String(),
-    "int": pl.Int64(),
-    "float": pl.Float64(),
-    "bool": pl.Boolean(),
-    "date": pl.Date(),
-    "datetime": INSTANT,
-    "url": pl.String(),
-    "json": pl.String(),
-}
-
-
 def expressions(name: str, kind: FieldType) -> list[pl.Expr]:
-    """Expressions over a raw frame (text column `name`, provenance `_url`, `_fetched_at`) for `columns(name, kind)`."""
+    """Expressions over a raw frame (text column `name`, provenance `_url`, `_fetched_at`) for its `field_columns`."""
     text = pl.col(name).str.strip_chars()
     if kind == "money":
         parsed = _each(text, _money, pl.Struct({"amount": MONEY, "currency": pl.String}))
