@@ -50,10 +50,11 @@ def raw(source: Source) -> dg.AssetsDefinition:
             manifest = launcher.crawl(source, key, context.run.run_id, _Reporter(context).report)
             letters = lake.current("dead_letters", source.name, key)
             for layer, known in (("raw", manifest), ("dead_letters", letters)):
-                shown = metadata.of_rows(source, layer, lake.scan(layer, source.name, key), known.rows)
+                shown: dict[str, Any] = {"crawl_id": manifest.crawl_id}
                 shown["object"] = metadata.place(lake, object_path(layer, source.name, key))
                 if layer == "raw":
-                    shown |= {"crawl_id": manifest.crawl_id, **metadata.of_crawl(manifest.notes["books"])}
+                    shown |= metadata.of_crawl(manifest.notes["books"])
+                shown |= metadata.of_rows(source, layer, lake.scan(layer, source.name, key), known.rows)
                 yield dg.MaterializeResult(
                     asset_key=specs.asset_key(layer, source.name),
                     metadata=shown,
@@ -97,8 +98,8 @@ def clean(source: Source) -> dg.AssetsDefinition:
             notes = {"records": asdict(counts), "fill": fill_rates(staged.frame)}
             known = {"crawl_id": crawled.crawl_id, "notes": notes}
             inputs = {f"raw/{name}": crawled.version}
-            shown = metadata.of_rows(source, "clean", staged.frame, staged.rows)
-            shown |= {"duplicates": counts.duplicates, "without_key": counts.without_key}
+            shown: dict[str, Any] = {"duplicates": counts.duplicates, "without_key": counts.without_key}
+            shown |= metadata.of_rows(source, "clean", staged.frame, staged.rows)
             yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
             links = _report(source, lake, key, context.log)
             yield from _verdict(source, "clean", checks, links)
@@ -171,9 +172,9 @@ def published(source: Source) -> dg.AssetsDefinition:
             publication = publish(lake, source, key, context.run.run_id)
             rows = lake.scan_published(name, key)
             assert rows is not None
-            shown = metadata.of_rows(source, PUBLISHED, rows, publication.rows)
-            shown |= {"table": metadata.place(lake, f"{PUBLISHED}/{name}"), "table_version": publication.version}
-            shown |= _report(source, lake, key, context.log)
+            shown: dict[str, Any] = {"table": metadata.place(lake, f"{PUBLISHED}/{name}")}
+            shown |= {"table_version": publication.version, **_report(source, lake, key, context.log)}
+            shown |= metadata.of_rows(source, PUBLISHED, rows, publication.rows)
             return dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(str(publication.version)))
 
     return published_asset
@@ -205,7 +206,7 @@ def _materialised(
     return dg.MaterializeResult(
         asset_key=specs.asset_key(layer, source.name),
         value=data,
-        metadata={**shown, "object": metadata.place(lake, object_path(layer, source.name, key))},
+        metadata={"object": metadata.place(lake, object_path(layer, source.name, key)), **shown},
         data_version=dg.DataVersion(data.staged.version),
     )
 

@@ -20,8 +20,10 @@ from gossamer.schema import PARTITION, field_columns
 from gossamer.source import Source
 
 SAMPLE_ROWS = 10
-_SAMPLE_COLUMNS = 14
-_CELL = 80
+#: More of them, or wider ones, and the UI pushes the table out of the window; the report shows the rows whole.
+_SAMPLE_COLUMNS = 9
+_SAMPLE_CELL = 30
+_CELL = 200
 #: Rows of a table in a check's metadata: every one is kept in the event log for ever.
 _TABLE_ROWS = 50
 
@@ -79,23 +81,23 @@ def _type(dtype: pl.DataType) -> str:
 
 def sample(frame: pl.LazyFrame) -> dg.MetadataValue[Any]:
     """The first rows as a table; provenance is left out, cells are cut."""
-    names = [n for n in frame.collect_schema().names() if not n.startswith("_")][:_SAMPLE_COLUMNS]
-    return table(frame.select(names).head(SAMPLE_ROWS).collect().rows(named=True), names)
+    names = [n for n in frame.collect_schema().names() if not n.startswith("_") and n != "extra"][:_SAMPLE_COLUMNS]
+    return table(frame.select(names).head(SAMPLE_ROWS).collect().rows(named=True), names, _SAMPLE_CELL)
 
 
-def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> dg.MetadataValue[Any]:
-    """Rows as the UI shows them: plain text in cells, whatever it looks like."""
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], width: int = _CELL) -> dg.MetadataValue[Any]:
+    """Rows as the UI shows them: plain text in cells of at most `width` characters, whatever it looks like."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows],
+        records=[dg.TableRecord({name: _cell(row.get(name), width) for name in columns}) for row in rows],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
     )
 
 
-def _cell(value: object) -> str | int | float | bool:
+def _cell(value: object, width: int) -> str | int | float | bool:
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     text = "" if value is None else " ".join(str(value).split())
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 #: What reads as an address. The UI links bare ones whatever is escaped; in a code span it does not.
@@ -123,7 +125,7 @@ def place(lake: Lake, path: str) -> dg.MetadataValue[Any]:
 
 
 def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
-    """A crawl's books: what is plotted over time, what became of the requests, and all of it as JSON."""
+    """A crawl's books: what is plotted over time, and what became of the requests and records."""
     requests = books.get("requests", {})
     hosts = [{"host": host, **counts} for host, counts in books.get("hosts", {}).items()]
     examples = [{"outcome": kind, "url": url} for kind, urls in books.get("examples", {}).items() for url in urls]
@@ -137,7 +139,7 @@ def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     }
     if examples:
         shown["examples"] = table(examples[:_TABLE_ROWS], ["outcome", "url"])
-    return {**shown, "books": dg.MetadataValue.json(dict(books))}
+    return shown
 
 
 def _outcomes(counts: Mapping[str, Any], unit: str = "requests") -> list[dict[str, Any]]:
@@ -165,7 +167,7 @@ def check_result(key: dg.AssetKey, check: CheckResult, links: Mapping[str, Any])
 
 def _found(details: Mapping[str, Any]) -> dict[str, Any]:
     if "requests" in details:
-        return of_crawl(details)
+        return {**of_crawl(details), "books": dg.MetadataValue.json(dict(details))}
     if "results" in details:
         return _expectations(details)
     if "joins" in details:

@@ -127,6 +127,7 @@ _REASON = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection {
   __typename ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } }
   ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
 
+_EXAMPLE = "select * from shop limit 5"
 _MART = """select day, category, products, avg_price_eur, in_stock_share
 from marts.category_prices order by day desc, category limit 5"""
 
@@ -259,7 +260,7 @@ def _results(settings: Settings, url: str, seconds: float) -> None:
     today = str(datetime.now(UTC).date())
     report = lake.url(f"reports/shop/{today}.html")
     gossamer = Path(sys.executable).with_name("gossamer")
-    query = f'{gossamer} query --lake {settings.lake} "select * from shop limit 5"'
+    query = f"{gossamer} query --lake {settings.lake} '{_EXAMPLE}'"
     for name, place in (("UI", url), ("data", settings.lake), ("report", report), ("query", query)):
         console.print(f"  [bold]{name:<7}[/bold] {escape(place)}")
     console.print(f"\nDone in {seconds:.0f} s.")
