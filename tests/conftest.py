@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. Servers are started once per session, when the first test asks for one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,10 @@ def corpora() -> Iterator[services.Corpora]:
 def chromium() -> str:
     """The path of a browser."""
     return services.chromium()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, soon full."""
+    with services.small_disk(tmp_path) as disk:
+        yield disk

@@ -405,3 +405,20 @@ def _listening(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+# --- a small disk -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 1 MB, mounted below `folder`."""
+    mount = folder / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        unavailable("a full disk needs the right to mount a small file system (run as root on Linux)")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True, capture_output=True, timeout=30)

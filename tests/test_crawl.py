@@ -34,7 +34,6 @@ from gossamer.manifest import Manifest
 from gossamer.settings import PROJECT, Settings
 from tests import mocksite
 from tests.mocksite import MockSite
-from tests.services import unavailable
 
 KEY = "2026-01-05"
 
@@ -623,24 +622,7 @@ def test_leaving_run_crawl_leaves_no_process(house: House, site: MockSite) -> No
     assert house.objects() == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 kB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if os.geteuid() != 0:
-        unavailable("a small disk needs root: tmpfs cannot be mounted")
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode != 0:
-        unavailable(f"a small disk: tmpfs cannot be mounted: {made.stderr.strip()}")
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
-
-
-BIG = FOLLOW.replace('response.css("h1::text").get()', "__import__('os').urandom(400_000).hex()")
+BIG = FOLLOW.replace('response.css("h1::text").get()', "__import__('os').urandom(1_000_000).hex()")
 
 
 def test_a_full_disk_under_the_lake_is_named_and_leaves_the_old_partition(

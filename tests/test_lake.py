@@ -362,22 +362,6 @@ def test_what_a_kill_leaves_of_a_half_written_object_is_no_partition(tmp_path: P
     assert rows(lake, "k")["n"].to_list() == [2]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        services.unavailable("a full disk needs the right to mount a small file system (run as root)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True, capture_output=True, timeout=30)
-
-
 def noise(size: int) -> pl.DataFrame:
     return pl.DataFrame({"n": pl.Series(range(size)).shuffle(seed=1)})
 

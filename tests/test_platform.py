@@ -1,5 +1,6 @@
 """The shop through Dagster, well and badly: what is published, what is refused, and in which words."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -212,6 +213,26 @@ def test_a_chained_source_without_upstream_rows_says_what_to_materialise_first(p
     words = refused(platform, "reviews")
     assert "shop" in words
     assert DAY in words
+
+
+@pytest.mark.service
+def test_a_full_disk_under_the_lake_fails_the_run_in_words_and_readers_keep_what_they_had(
+    tmp_path: Path, small_disk: Path, site: str, instance: dg.DagsterInstance
+) -> None:
+    lake = str(small_disk / "lake")
+    platform = Installation.at(tmp_path, shop_sources(tmp_path, site), instance, GOSSAMER_LAKE=lake)
+    assert platform.run("rates", DAY).success
+    before = rows(platform, "rates")
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    result = platform.run("rates", DAY)
+    assert not result.success
+    assert "No space left" in why(result)
+    filler.unlink()
+    assert rows(platform, "rates").equals(before)
+    assert platform.run("rates", DAY).success
 
 
 @pytest.mark.slow
