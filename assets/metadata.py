@@ -21,8 +21,9 @@ from gossamer.source import Source
 
 SAMPLE_ROWS = 10
 #: More of them, or wider ones, and the UI pushes the table out of the window; the report shows the rows whole.
-_SAMPLE_COLUMNS = 9
+_SAMPLE_COLUMNS = 8
 _SAMPLE_CELL = 30
+_FAILING_CELL = 80
 _CELL = 200
 #: Rows of a table in a check's metadata: every one is kept in the event log for ever.
 _TABLE_ROWS = 50
@@ -127,7 +128,7 @@ def place(lake: Lake, path: str) -> dg.MetadataValue[Any]:
 def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     """A crawl's books: what is plotted over time, and what became of the requests and records."""
     requests = books.get("requests", {})
-    hosts = [{"host": host, **counts} for host, counts in books.get("hosts", {}).items()]
+    hosts = [{"host": host, "fetched": 0, "dead": 0, **counts} for host, counts in books.get("hosts", {}).items()]
     examples = [{"outcome": kind, "url": url} for kind, urls in books.get("examples", {}).items() for url in urls]
     shown: dict[str, Any] = {
         "pages": requests.get("fetched", 0),
@@ -194,7 +195,8 @@ def _expectations(details: Mapping[str, Any]) -> dict[str, Any]:
             for row in one["sample"]
         ]
         if rows:
-            shown["failing_rows"] = table(rows[:_TABLE_ROWS], ["column", "value", "key", "url", "expectation"])
+            columns = ["column", "value", "key", "url", "expectation"]
+            shown["failing_rows"] = table(rows[:_TABLE_ROWS], columns, _FAILING_CELL)
         shown["details"] = dg.MetadataValue.json(failed)
     return shown
 

@@ -124,8 +124,7 @@ _RUNS = """{ runsOrError(limit: 200) { ... on Runs { results {
   assetMaterializations { assetKey { path } } } } } }"""
 
 _REASON = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
-  __typename ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } }
-  ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
+  __typename ... on ExecutionStepFailureEvent { stepKey error { message } failureMetadata { description } } } } } }"""
 
 _EXAMPLE = "select * from shop limit 5"
 _MART = """select day, category, products, avg_price_eur, in_stock_share
@@ -235,11 +234,12 @@ class _Demo:
         return f"  {enriched.rows} rows published" if enriched else ""
 
     def _reason(self, run: _Run) -> str:
-        events = self.dagster.graphql(_REASON, {"id": run.id})["logsForRun"].get("events", [])
-        for event in events:
-            if event["__typename"] == "AssetCheckEvaluationEvent" and not event["evaluation"]["success"]:
-                return f"{event['evaluation']['checkName']}: {event['evaluation']['description']}"
-        for event in events:
+        for layer in ("raw", "clean", "enriched") if run.partition else ():
+            manifest = self.lake.manifest(layer, run.what, run.partition)
+            for check in manifest.checks if manifest and manifest.run_id == run.id else ():
+                if check.blocking and not check.passed:
+                    return f"{check.name}: {check.summary}"
+        for event in self.dagster.graphql(_REASON, {"id": run.id})["logsForRun"].get("events", []):
             if event["__typename"] == "ExecutionStepFailureEvent":
                 described = (event["failureMetadata"] or {}).get("description")
                 return f"{event['stepKey']}: {described or event['error']['message']}"

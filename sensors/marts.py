@@ -10,7 +10,9 @@ INTERVAL_SECONDS = 15
 
 def build_marts_job() -> Job:
     """The job that builds and tests all marts."""
-    return dg.define_asset_job(GROUP, dg.AssetSelection.groups(GROUP))
+    return dg.define_asset_job(
+        GROUP, dg.AssetSelection.groups(GROUP), description="Builds and tests all marts on what is published now."
+    )
 
 
 def build_marts_sensor() -> dg.SensorDefinition:

@@ -12,7 +12,11 @@ Job = Any
 
 def build_job(source: Source) -> Job:
     """The job named like the source: one partition through all its layers."""
-    return dg.define_asset_job(source.name, dg.AssetSelection.tag("gossamer/source", source.name))
+    return dg.define_asset_job(
+        source.name,
+        dg.AssetSelection.tag("gossamer/source", source.name),
+        description=f"Crawls, cleans, checks and publishes one partition of {source.name}.",
+    )
 
 
 def build_schedule(source: Source) -> dg.ScheduleDefinition:
