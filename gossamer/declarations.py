@@ -185,7 +185,8 @@ def read(path: Path) -> Source:
     try:
         spec = SourceSpec.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise SourceError(fallback, [_problem(path, node, fault) for fault in _causes(error.errors())]) from error
+        problems = [_problem(path, node, fault) for fault in _causes(error.errors())]
+        raise SourceError(fallback, sorted(problems, key=lambda problem: problem.line or 0)) from error
     source = Source(spec, path.parent)
     if faults := [*_missing_files(source, path, node), *_unknown_placeholders(source, path, node)]:
         raise SourceError(spec.name, faults)
@@ -230,6 +231,11 @@ def _problem(path: Path, node: yaml.Node | None, fault: Any) -> Problem:
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         message = "unknown field"
         remedy = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+    elif fault["type"] == "literal_error":
+        allowed = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        message = f"is none of {', '.join(allowed)}{shown}"
+        remedy = f"Did you mean `{near[0]}`?" if near else "Choose one of them."
     elif fault["type"] in _PLAIN:
         message, remedy = _PLAIN[fault["type"]]
         message += shown

@@ -6,6 +6,7 @@ one declaration means. What a declaration can name and this version cannot do is
 
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -75,11 +76,22 @@ def _cron(schedule: str) -> str:
     known = all(re.fullmatch(r"(?:[0-9*/,?#L-]|[A-Za-z]{3})+", field) for field in fields)
     if len(fields) != 5 or not known or not croniter.is_valid(schedule):
         raise ValueError(f"{schedule!r} is not a five-field cron expression; '0 5 * * *', say, is daily at 05:00")
+    for step, highest in _steps(fields):
+        if step > highest:  # cron reads */90 minutes as every hour
+            raise ValueError(f"{schedule!r} has the step {step} in a range up to {highest}; use a smaller step")
     try:
         croniter(schedule, datetime(2026, 1, 1)).get_next()
     except CroniterBadDateError as error:
         raise ValueError(f"{schedule!r} is a date that never comes; '0 5 1 * *', say, is every 1st at 05:00") from error
     return schedule
+
+
+def _steps(fields: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Each step of a cron expression, and the end of the range it steps through."""
+    for field, highest in zip(fields, (59, 23, 31, 12, 6), strict=True):
+        for part in field.split(","):
+            if step := re.fullmatch(r".+?(?:-(\d+))?/(\d+)", part):
+                yield int(step[2]), int(step[1] or highest)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration, json_schema_input_type=str)]

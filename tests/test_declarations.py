@@ -103,7 +103,7 @@ FAULTS = {
         "IANA",
     ),
     "zone of the machine": ("timezone: Europe/Berlin,", "timezone: localtime,", "partitions.timezone", "not a", "IANA"),
-    "period": ("period: daily", "period: yearly", "partitions.period", "'daily'", ""),
+    "period": ("period: daily", "period: yearly", "partitions.period", "hourly, daily, weekly, monthly", ""),
     "segment": ("[toys, books]", '["a|b"]', "partitions.segments", "'a|b' cannot be a partition key", "Use letters"),
     "segment twice": ("[toys, books]", "[toys, Toys]", "partitions.segments", "named twice", "Remove one"),
     "segment no text": ("[toys, books]", "[1]", "partitions.segments.0", "is not text (it is 1)", "quotes"),
