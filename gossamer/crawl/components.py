@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 from gossamer.crawl import reasons
 from gossamer.crawl.books import Books, Unit
 from gossamer.crawl.seeds import SitemapError, pages_of
-from gossamer.crawl.spiders import where
 from gossamer.crawl.spool import Page, Spool
 from gossamer.errors import CrawlError
+from gossamer.user_code import where
 
 
 class PartitionCrawler(Crawler):

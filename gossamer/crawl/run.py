@@ -30,6 +30,7 @@ from gossamer.lake import Lake, stage
 from gossamer.manifest import Manifest
 from gossamer.settings import Settings
 from gossamer.source import Limits, Source
+from gossamer.user_code import where
 
 _log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def _raise_failure(crawler: PartitionCrawler, task: "asyncio.Task[None]", source
     error = task.exception() if task.done() and not task.cancelled() else None
     if error is not None:
         raise spiders.UnusableSourceError(
-            f"{source.name}: the spider could not be started: {spiders.where(error, source.folder)}"
+            f"{source.name}: the spider could not be started: {where(error, source.folder)}"
         ) from error
     if not crawler.books.finish_reason:
         raise CrawlError(f"{source.name}: Scrapy stopped before the spider was closed; its log says why.")

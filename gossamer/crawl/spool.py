@@ -6,7 +6,7 @@ Memory is flat: a row is written when it is seen. How rows reach the lake, and w
 import contextlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -18,6 +18,7 @@ import polars as pl
 from itemadapter import ItemAdapter
 
 from gossamer.schema import PROVENANCE
+from gossamer.source import FieldType
 
 DEAD_LETTERS = {
     "url": pl.String,
@@ -44,8 +45,8 @@ class Page:
 class Spool:
     """Two files of JSON lines: records and dead letters."""
 
-    def __init__(self, folder: Path, fields: Collection[str], crawl_id: str, spider_version: str) -> None:
-        self._fields = tuple(fields)
+    def __init__(self, folder: Path, fields: Mapping[str, FieldType], crawl_id: str, spider_version: str) -> None:
+        self._fields = {name: money_text if kind == "money" else as_text for name, kind in fields.items()}
         self._crawl = {"_crawl_id": crawl_id, "_spider_version": spider_version}
         self._records_file = folder / "records.jsonl"
         self._dead_file = folder / "dead_letters.jsonl"
@@ -71,7 +72,7 @@ class Spool:
             raise TypeError(f"yielded {type(item).__name__}, which is not an item; yield a dict, Item or dataclass")
         values = {str(name): value for name, value in ItemAdapter(item).items()}
         extra = {name: plain(value) for name, value in values.items() if name not in self._fields}
-        row: dict[str, str | None] = {name: as_text(values.get(name)) for name in self._fields}
+        row: dict[str, str | None] = {name: text(values.get(name)) for name, text in self._fields.items()}
         row["extra"] = json.dumps(extra, ensure_ascii=False) if extra else None
         row |= {"_url": page.url, "_fetched_at": page.fetched_at.isoformat(), "_page_hash": page.hash, **self._crawl}
         self._records.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -108,6 +109,15 @@ def as_text(value: Any) -> str | None:
     if simple is None or isinstance(simple, str):
         return simple
     return json.dumps(simple, ensure_ascii=False)
+
+
+def money_text(value: Any) -> str | None:
+    """An amount as it is kept in raw. One given as a number gets no exponent and never just three decimals: in scraped
+    text, `1.459` may be more than a thousand."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+        return as_text(value)
+    text = f"{Decimal(str(value)):f}"
+    return f"{text}0" if len(text.partition(".")[2]) == 3 else text
 
 
 def plain(value: Any) -> Any:

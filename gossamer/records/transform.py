@@ -5,15 +5,13 @@ when Polars raises it later, while the frame is computed.
 """
 
 import contextlib
-import importlib.util
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
+from gossamer import user_code
 from gossamer.errors import GossamerError
 from gossamer.source import Source
 
@@ -41,15 +39,10 @@ def function(source: Source, name: Literal["clean", "enrich"]) -> Callable[..., 
     path = source.transform_file
     if path is None:
         return None
-    spec = importlib.util.spec_from_file_location(f"_gossamer_transform_{source.name}", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a user's module may raise anything; all of it is the user's to mend
-        raise _named(source, path, error) from error
-    return getattr(module, name, None)
+        return getattr(user_code.load(source, path), name, None)
+    except user_code.UserCodeError as error:
+        raise TransformError(str(error)) from error
 
 
 def apply(source: Source, name: Literal["clean", "enrich"], frame: pl.LazyFrame, argument: object) -> pl.LazyFrame:
@@ -70,8 +63,8 @@ def apply(source: Source, name: Literal["clean", "enrich"], frame: pl.LazyFrame,
         kept = result.collect_schema().names()
     except TransformError:
         raise
-    except Exception as error:  # as above
-        raise _named(source, path, error) from error
+    except Exception as error:  # a user's function may raise anything; all of it is theirs to mend
+        raise TransformError(f"{path}: {name}() failed: {user_code.where(error, source.folder)}") from error
     if lost := [key for key in source.spec.record.key if key not in kept]:
         raise TransformError(f"{path}: {name}() dropped the key column {', '.join(lost)}. Keep the record's key.")
     return result
@@ -82,16 +75,11 @@ def computing(source: Source) -> Iterator[None]:
     """Names what goes wrong while a frame of the source is computed."""
     try:
         yield
-    except pl.exceptions.PolarsError as error:
+    except GossamerError:
+        raise
+    except Exception as error:  # expressions of a transform may call any Python
         path = source.transform_file or source.folder
         raise TransformError(f"{path}: {type(error).__name__}: {_first_line(error)}") from error
-
-
-def _named(source: Source, path: Path, error: Exception) -> TransformError:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
-    line = error.lineno if isinstance(error, SyntaxError) else (frames[-1].lineno if frames else None)
-    place = f"{path}:{line}" if line else str(path)
-    return TransformError(f"{place}: {type(error).__name__}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

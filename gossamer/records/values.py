@@ -4,6 +4,7 @@ What is text but cannot be read as its type becomes null here; `clean` keeps the
 date without a day, or a price without digits, is no value. Types not of one column (money) give several.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -29,7 +30,10 @@ CURRENCIES = {
     "₩": "KRW",
     "zł": "PLN",
 }
-_NEGATIVE = re.compile(r"(?:^|[^\w.,])[-−–]\s*\D{0,4}\d|^\D{0,4}[-−–]\s*\d|^\(.*\d.*\)$")  # noqa: RUF001
+_MINUS = ("-", "−", "–")  # noqa: RUF001 - what pages write for a minus
+#: Longer text is no price and no date; parsers take seconds over what a page may hold.
+_LONGEST = 100
+_NUMERIC_DATE = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?!\d)")
 _TRUE, _FALSE = ["true", "yes", "1", "on"], ["false", "no", "0", "off"]
 
 
@@ -44,8 +48,9 @@ def expressions(name: str, kind: FieldType) -> list[pl.Expr]:
         ]
     simple: dict[FieldType, Callable[[], pl.Expr]] = {
         "str": lambda: pl.when(text != "").then(text),
-        "json": lambda: pl.when(text != "").then(text),
-        "int": lambda: text.cast(pl.Int64, strict=False),
+        "json": lambda: _each(text, _json, pl.String()),
+        # A whole number of a JSON document may be written 12.0.
+        "int": lambda: text.str.replace(r"^([+-]?\d+)\.0+$", "$1").cast(pl.Int64, strict=False),
         "float": lambda: _finite(text.cast(pl.Float64, strict=False)),
         "bool": lambda: (
             pl.when(text.str.to_lowercase().is_in(_TRUE))
@@ -97,11 +102,10 @@ def _each_dated(text: pl.Expr, parse: Callable[..., object], dtype: pl.DataType)
 def _money(text: str) -> dict[str, object] | None:
     from price_parser import Price
 
-    price = Price.fromstring(text)
-    if price.amount is None or abs(price.amount) >= _MAX_MONEY:
+    price = Price.fromstring(text) if len(text) <= _LONGEST else None
+    if price is None or price.amount is None or abs(price.amount) >= _MAX_MONEY:
         return None
-    # price-parser drops a sign, and reads "free" as zero, which is right.
-    amount = -price.amount if _NEGATIVE.search(text.strip()) else price.amount
+    amount = -price.amount if _is_negative(text, price.amount_text or "", price.currency or "") else price.amount
     try:
         amount = amount.quantize(Decimal("0.0001"))
     except InvalidOperation:
@@ -109,20 +113,62 @@ def _money(text: str) -> dict[str, object] | None:
     return {"amount": amount, "currency": CURRENCIES.get(price.currency or "", price.currency)}
 
 
+def _is_negative(text: str, amount: str, currency: str) -> bool:
+    """Whether an amount has a minus, or stands alone in parentheses; price-parser drops both.
+
+    A dash between words or amounts is no minus: nothing but the currency may stand with it before the amount.
+    """
+    before, _, after = text.strip().partition(amount)
+    before, after = (part.replace(currency, "", 1).strip() if currency else part.strip() for part in (before, after))
+    return before in _MINUS or (before == "(" and after == ")")
+
+
 def _instant(text: str, fetched: datetime | None) -> datetime | None:
     import dateparser
 
+    if len(text) > _LONGEST:
+        return None
     try:
         return _utc(datetime.fromisoformat(text))
     except ValueError:
         pass
+    except OverflowError:  # the ends of the calendar, moved over them by their time zone
+        return None
     base = (fetched or datetime.now(UTC)).replace(tzinfo=None)
-    found = dateparser.parse(text, settings={"STRICT_PARSING": True, "RELATIVE_BASE": base, "TIMEZONE": "UTC"})
-    return _utc(found) if found else None
+    settings: dict[str, object] = {"STRICT_PARSING": True, "RELATIVE_BASE": base, "TIMEZONE": "UTC"}
+    if numeric := _NUMERIC_DATE.match(text):
+        order = _order(*numeric.groups())
+        if order is None:
+            return None
+        settings["DATE_ORDER"] = order
+    try:
+        found = dateparser.parse(text, settings=settings)
+        return _utc(found) if found else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _order(first: str, separator: str, second: str, last: str) -> str | None:
+    """How a numeric date is read: 13/02/2026 one way only, 01.02.2026 as dots are used, 01/02/2026 not at all."""
+    if len(first) == 4:
+        return "YMD"
+    if len(last) == 4 and separator != "." and int(first) <= 12 and int(second) <= 12 and int(first) != int(second):
+        return None
+    if len(last) < 4 and separator != ".":
+        return None
+    return "MDY" if int(second) > 12 else "DMY"
 
 
 def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _json(text: str) -> str | None:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return text
 
 
 def _absolute_url(text: str, page: str | None) -> str | None:
@@ -145,7 +191,7 @@ def unparsed(fields: Iterable[tuple[str, FieldType]]) -> pl.Expr:
         .then(pl.concat_str(pl.lit(f'"{name}":'), _json_text(pl.col(f"_raw_{name}"))))
         .alias(name)
         for name, kind in fields
-        if kind not in ("str", "json")
+        if kind != "str"
     ]
     if not missed:
         return pl.lit(None, dtype=pl.String).alias("_unparsed")
