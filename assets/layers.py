@@ -11,7 +11,6 @@ import polars as pl
 from assets import metadata, specs
 from gossamer.lake import PUBLISHED, Lake, object_path, stage
 from gossamer.manifest import CheckResult
-from gossamer.records.enrich import is_blocking
 from gossamer.source import Source
 from resources import failures
 from resources.lake import Dataset
@@ -68,7 +67,7 @@ def raw(source: Source) -> dg.AssetsDefinition:
 def clean(source: Source) -> dg.AssetsDefinition:
     """`clean/<s>`: typed rows, each record once, with the verdict of the source's expectations."""
     name = source.name
-    blocking, warning = ["record_key", "expectations_critical"], ["expectations_warning"]
+    blocking, warning = ["record_key", "rows_kept", "expectations_critical"], ["expectations_warning"]
 
     version = source.code_version("spec", "transform", "suite")
     raw_rows = specs.asset_key("raw", name)
@@ -91,8 +90,8 @@ def clean(source: Source) -> dg.AssetsDefinition:
             with transform.computing(source), lake.reading("raw", name, key) as crawled:
                 typed = staging.enter_context(stage(records.clean(source, rows, key)))
                 staged = staging.enter_context(stage(records.deduplicate(source, typed.frame)))
-            counts = records.count(source, typed.frame, staged.rows)
-            checks = [records.key_check(source, counts)]
+            counts = records.count(source, crawled.rows, typed.frame, staged.rows)
+            checks = records.checks(source, counts)
             # Before rows go to quarantine, and before duplicates hide that a key was not unique.
             checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
             notes = {"records": asdict(counts), "fill": fill_rates(staged.frame)}
@@ -111,8 +110,6 @@ def enriched(source: Source) -> dg.AssetsDefinition:
     """`enriched/<s>`: clean rows, declared joins, and what the source's own `enrich` adds."""
     name = source.name
     joins = source.spec.enrich.join
-    blocking = is_blocking(source)
-
     clean_rows = specs.asset_key("clean", name)
     deps = [
         specs.upstream(source, PUBLISHED, join.source, source.spec.partitions if join.partition == "same" else None)
@@ -128,7 +125,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
             )
         ],
         ins={"rows": dg.AssetIn(key=clean_rows, input_manager_key="lake_io")},
-        check_specs=specs.checks(source, "enriched", *([["joins_matched"]] if blocking else [[], ["joins_matched"]])),
+        check_specs=specs.checks(source, "enriched", ["joins_matched"], ["joins_complete"]),
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
     def enriched_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
@@ -141,7 +138,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
             with transform.computing(source), lake.reading("clean", name, key) as cleaned:
                 frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
                 staged = staging.enter_context(stage(frame))
-            checks = [records.check(source, joined)]
+            checks = records.checks(joined)
             notes = {"joins": [asdict(join) for join in joined], "fill": fill_rates(staged.frame)}
             known = {"crawl_id": cleaned.crawl_id, "notes": notes}
             inputs = {f"clean/{name}": cleaned.version}

@@ -69,7 +69,9 @@ _CHECKS = {
     "record_key": "Every record has its key.",
     "expectations_critical": "The suite's critical expectations. A failure keeps the partition from its readers.",
     "expectations_warning": "The suite's other expectations.",
-    "joins_matched": "Rows without a match in a declared join; blocking where `max_unmatched` is declared.",
+    "rows_kept": "Crawled rows are left after the source's own transform and without duplicates.",
+    "joins_matched": "Rows without a match stay within `max_unmatched`, where a join declares it.",
+    "joins_complete": "Every row found its match in every declared join.",
 }
 
 

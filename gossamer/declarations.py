@@ -391,6 +391,9 @@ def _partitions_differ(sources: Mapping[str, Source], _names: set[str]) -> list[
             if same and other and other.spec.partitions != source.spec.partitions:
                 remedy = "Declare the same partitions" + (", or join `partition: latest`." if "join" in where else ".")
                 errors.append(_fault(source, where, f"`{name}` is cut into other partitions than this source", remedy))
+            elif not same and other and other.spec.partitions.period is None:
+                what = f"`{name}` has segments only, none of them is the latest"
+                errors.append(_fault(source, where, what, "Join `partition: same`, with the same segments in both."))
     return errors
 
 

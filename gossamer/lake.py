@@ -7,11 +7,13 @@ is only read. Nothing here knows what a layer's rows mean.
 
 import contextlib
 import errno
+import glob
 import io
 import json
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +28,13 @@ from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
     from obstore.store import ObjectStore
 
 PUBLISHED = "published"
 _VERSION = "gossamer.version"
+#: A writer's temporary file that was not touched for so long belongs to a writer that was killed.
+_LEFTOVER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,21 @@ class Lake:
         verdict = manifest.model_dump_json(
             indent=1
         ).encode()  # what cannot be written fails before anything is replaced
-        self.put(object_path(layer, source, key), staged.path)
-        self.put(object_path(layer, source, key, ".json"), verdict)
+        self.put(path := object_path(layer, source, key), staged.path)
+        self.put(about := object_path(layer, source, key, ".json"), verdict)
+        self._sweep(path, about)
         return manifest
+
+    def _sweep(self, *paths: str) -> None:
+        """Removes what writers of these objects left on a local disk when they were killed: files `<name>#<number>`."""
+        if not self.is_local:
+            return
+        for place in map(Path, map(self.url, paths)):
+            with _named("tidy up", str(place.parent)):
+                for leftover in place.parent.glob(f"{glob.escape(place.name)}#*"):
+                    with contextlib.suppress(FileNotFoundError):
+                        if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+                            leftover.unlink()
 
     def scan(self, layer: str, source: str, key: str) -> pl.LazyFrame:
         """The rows of one partition, lazily.
@@ -270,14 +287,48 @@ class Lake:
         """Where the source's Delta table is."""
         return self.url(f"{PUBLISHED}/{source}")
 
-    def scan_published(self, source: str, key: str | None = None, version: int | None = None) -> pl.LazyFrame | None:
-        """The published rows (of one partition, at one table version), None where nothing was published yet."""
-        from deltalake import DeltaTable
+    def is_published(self, source: str, key: str) -> bool:
+        """Whether a partition was published; one without rows leaves no trace in the table, but in its manifest."""
+        rows = self.scan_published(source, key)
+        if rows is None:
+            return False
+        if not rows.head(1).collect().is_empty():
+            return True
+        enriched = self.manifest("enriched", source, key)
+        return enriched is not None and enriched.rows == 0
 
-        with _named("read", self.table_url(source)):
-            if not DeltaTable.is_deltatable(self.table_url(source)):
+    def table(self, source: str, version: int | None = None) -> "DeltaTable | None":
+        """The source's Delta table (its newest version, unless one is named), None where nothing was published yet.
+
+        Raises:
+            LakeError: the table is damaged, has no such version, or cannot be reached.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        url = self.table_url(source)
+        with _named("read", url):
+            if not DeltaTable.is_deltatable(url):
                 return None
-            frame = pl.scan_delta(self.table_url(source), version=version)
+            try:
+                return DeltaTable(url, version=version)
+            except DeltaError as error:
+                at = "" if version is None else f" at version {version}"
+                raise LakeError(
+                    f"The published table {url} cannot be read{at}: {_first_line(error)}. If it is damaged, bring its "
+                    f"folder back from a backup, or move it away and materialise published/{source} again."
+                ) from error
+
+    def scan_published(self, source: str, key: str | None = None, version: int | None = None) -> pl.LazyFrame | None:
+        """The published rows (of one partition, at one table version), None where nothing was published yet.
+
+        Raises:
+            LakeError: as `table`.
+        """
+        table = self.table(source, version)
+        if table is None:
+            return None
+        frame = pl.scan_delta(table)
         return frame if key is None else frame.filter(pl.col("partition_key") == key)
 
 
@@ -298,13 +349,16 @@ def _named(action: str, place: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ValueError, pl.exceptions.ComputeError) as error:
-        text = str(error)
-        first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
         if _is_no_space(error):
             raise LakeError(
                 f"No space left: {action} {place}. Make room and run it again; nothing was lost."
             ) from error
-        raise LakeError(f"Cannot {action} {place}: {first_line}. Check that it exists and may be used.") from error
+        raise LakeError(f"Cannot {action} {place}: {_first_line(error)}. Check that it exists and may be used.") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _is_no_space(error: Exception) -> bool:

@@ -242,6 +242,14 @@ class Enrich(Strict):
 
     join: tuple[Join, ...] = ()
 
+    @field_validator("join")
+    @classmethod
+    def _each_source_once(cls, joins: tuple[Join, ...]) -> tuple[Join, ...]:
+        names = [join.source for join in joins]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"joins {', '.join(twice)} twice; join a source once")
+        return joins
+
 
 class SourceSpec(Strict):
     """The declaration of one source (`sources/<name>/source.yaml`)."""
@@ -344,6 +352,11 @@ class Source:
         """What a key of this source stands for; raises `PartitionKeyError` where it has no such partition."""
         return self.spec.partitions.parse(key)
 
+    def _helpers(self) -> list[Path]:
+        """Modules beside the spider and the transform, which both may import."""
+        own = (self.spider_file, self.transform_file)
+        return sorted(p for p in self.folder.glob("*.py") if p not in own and not p.name.startswith("test_"))
+
     def code_version(self, *parts: Literal["spec", "spider", "transform", "suite"]) -> str:
         """A short hash of the named parts of the source: what decides whether an asset's code has changed."""
         digest = hashlib.sha256()
@@ -351,7 +364,8 @@ class Source:
             digest.update(part.encode())
             if part == "spec":
                 digest.update(self.spec.model_dump_json().encode())
-            else:
-                path = {"spider": self.spider_file, "transform": self.transform_file, "suite": self.suite_file}[part]
-                digest.update(path.read_bytes() if path and path.is_file() else b"-")
+                continue
+            path = {"spider": self.spider_file, "transform": self.transform_file, "suite": self.suite_file}[part]
+            for file in [path, *(self._helpers() if part != "suite" else ())]:
+                digest.update(file.read_bytes() if file and file.is_file() else b"-")
         return digest.hexdigest()[:12]

@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import services
+
+# How fast an example is depends on what else the machine does.
+settings.register_profile("gossamer", deadline=None)
+settings.load_profile("gossamer")
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,7 @@ FAULTS = {
         "IANA",
     ),
     "zone of the machine": ("timezone: Europe/Berlin,", "timezone: localtime,", "partitions.timezone", "not a", "IANA"),
+    "cron step": ('"0 5 * * *"', '"*/90 * * * *"', "schedule", "the step 90 in a range up to 59", "Use a smaller step"),
     "period": ("period: daily", "period: yearly", "partitions.period", "hourly, daily, weekly, monthly", ""),
     "segment": ("[toys, books]", '["a|b"]', "partitions.segments", "'a|b' cannot be a partition key", "Use letters"),
     "segment twice": ("[toys, books]", "[toys, Toys]", "partitions.segments", "named twice", "Remove one"),
@@ -456,6 +457,17 @@ def test_a_chain_over_other_partitions_is_named(tmp_path: Path) -> None:
     assert "`up` is cut into other partitions" in errors["a"] and "join `partition: latest`" in errors["b"]
 
 
+def test_a_join_that_cannot_be_made_right_is_refused(tmp_path: Path) -> None:
+    declare(tmp_path, small("regions", "partitions: {segments: [eu, us]}"), "regions")
+    declare(tmp_path, small("a", "enrich: {join: [{source: regions, on: id, partition: latest}]}"), "a")
+    declare(tmp_path, small("b", "enrich: {join: [{source: c, on: id}, {source: c, on: id}]}"), "b")
+    declare(tmp_path, small("c"), "c")
+    errors = errors_of(tmp_path)
+    assert sorted(errors) == ["a", "b"]
+    assert "none of them is the latest" in errors["a"]
+    assert "joins c twice. Join a source once" in errors["b"]
+
+
 def test_no_folder_of_sources_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in ("none", "file"):
@@ -625,7 +637,7 @@ def test_an_editor_accepts_what_we_accept(tmp_path: Path) -> None:
     sources = list(load(ROOT / "sources").sources.values())
     assert len(sources) >= 3 and not load(ROOT / "sources").errors
     texts = [(source.folder / "source.yaml").read_text(encoding="utf-8") for source in sources]
-    texts += [WHOLE, small("s"), small("s", "enrich: {join: [{source: s, on: id}, {source: s, on: [id]}]}")]
+    texts += [WHOLE, small("s"), small("s", "enrich: {join: [{source: s, on: id}, {source: t, on: [id]}]}")]
     for text in texts:
         read(declare(tmp_path, text))
         # An editor reads dates as text, as we do.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossamer.lake import Lake
 from gossamer.records import enrich, transform
-from gossamer.records.clean import clean, count, deduplicate
+from gossamer.records.clean import checks, clean, count, deduplicate
 from gossamer.schema import field_columns
 from gossamer.source import FieldType, Source, SourceSpec
 
@@ -171,8 +171,26 @@ def test_each_record_stands_once_and_rows_without_key_are_kept_and_counted(tmp_p
     typed = clean(source, rows, "2026-11-20")
     kept = deduplicate(source, typed).collect()
     assert kept.select("sku", "stock").rows() == [("a", 1), ("b", None), (None, None), (None, None)]
-    counts = count(source, typed, kept.height)
-    assert (counts.rows_in, counts.clean, counts.duplicates, counts.without_key) == (5, 4, 1, 2)
+    counts = count(source, 7, typed, kept.height)
+    assert (counts.crawled, counts.clean, counts.duplicates, counts.dropped, counts.without_key) == (7, 4, 1, 2, 2)
+    by_name = {check.name: check for check in checks(source, counts)}
+    assert not by_name["record_key"].passed
+    assert by_name["record_key"].summary == "2 of 4 records have no key (sku)"
+    assert by_name["rows_kept"].passed
+    assert by_name["rows_kept"].summary == "4 of 7 crawled rows kept (1 duplicates, 2 dropped)"
+
+
+def test_a_transform_that_drops_every_row_is_a_failed_check_not_an_empty_success(tmp_path: Path) -> None:
+    (tmp_path / "transform.py").write_text(
+        "import polars as pl\ndef clean(frame, context):\n    return frame.filter(pl.lit(False))\n"
+    )
+    source = declare(tmp_path)
+    typed = clean(source, crawled({"sku": "a"}), "2026-11-20")
+    failed = [check for check in checks(source, count(source, 1, typed, 0)) if not check.passed]
+    assert [(check.name, check.blocking, check.summary) for check in failed] == [
+        ("rows_kept", True, "0 of 1 crawled rows kept (1 dropped)")
+    ]
+    assert all(check.passed for check in checks(source, count(source, 0, typed, 0)))  # an empty crawl stays empty
 
 
 def test_a_sources_own_clean_gets_typed_rows_and_the_partition(tmp_path: Path) -> None:
@@ -188,7 +206,10 @@ def test_a_sources_own_clean_gets_typed_rows_and_the_partition(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("def clean(frame, context):\n    return 1 / 0\n", r"ZeroDivisionError: division by zero \(.*transform\.py:2\)"),
+        (
+            "def clean(frame, context):\n    return 1 / 0\n",
+            r"ZeroDivisionError: division by zero \(.*transform\.py:2\)",
+        ),
         ("def clean(frame, context):\n    return frame.collect()\n", "gave DataFrame. Return the LazyFrame"),
         ("def clean(frame, context):\n    return frame.drop('sku')\n", "dropped the key column sku"),
         ("import nothing_of_that_name\n", r"ModuleNotFoundError: .*transform\.py:1\)"),
@@ -244,14 +265,37 @@ def test_a_left_join_keeps_unmatched_rows_and_counts_them(tmp_path: Path) -> Non
     frame, [joined] = enrich.enrich(joining(tmp_path), ROWS, {"rates": RATES})
     assert frame.collect().sort("sku").rows() == [("a", "EUR", 9, 1.0), ("b", "CHF", 9, None), ("c", None, 9, None)]
     assert frame.collect_schema().names() == ["sku", "price_currency", "rate", "rate_rates"]
-    assert (joined.rows, joined.unmatched, joined.passed) == (3, 2, False)
-    assert "CHF" in joined.examples
+    assert (joined.rows, joined.unmatched) == (3, 2)
+    matched, complete = enrich.checks([joined])
+    assert (matched.passed, matched.blocking) == (True, True)  # the join declares no limit
+    assert (complete.passed, complete.blocking) == (False, False)
+    assert "CHF" in complete.summary
 
 
 def test_an_inner_join_drops_unmatched_rows_and_still_counts_them(tmp_path: Path) -> None:
     frame, [joined] = enrich.enrich(joining(tmp_path, how="inner", max_unmatched=0.7), ROWS, {"rates": RATES})
     assert frame.collect()["sku"].to_list() == ["a"]
-    assert (joined.unmatched, joined.passed) == (2, True)
+    assert joined.unmatched == 2
+    assert enrich.checks([joined])[0].passed
+
+
+def test_only_joins_that_declare_a_limit_can_block(tmp_path: Path) -> None:
+    limited = enrich.Joined("rates", 100, 0, 0.05, ())
+    free = enrich.Joined("brands", 100, 60, None, ("Acme",))
+    matched, complete = enrich.checks([limited, free])
+    assert (matched.passed, complete.passed) == (True, False)
+    over = enrich.Joined("rates", 100, 6, 0.05, ("CHF",))
+    assert enrich.checks([over, free])[0].summary == "6 of 100 rows have no match in rates (6.0%, e.g. CHF); 5.0% may"
+    assert not enrich.checks([over, free])[0].passed
+
+
+def test_the_latest_partition_is_the_newest_period_with_all_its_segments(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    for key, rate in (("2026-11-19|eu", 1.0), ("2026-11-20|eu", 2.0), ("2026-11-20|us", 3.0), ("2026-11-18|us", 4.0)):
+        rows = pl.DataFrame({"currency": [key[-2:]], "rate": [rate], "partition_key": [key]})
+        rows.write_delta(lake.table_url("rates"), mode="append")
+    frames = enrich.upstream(joining(tmp_path, partition="latest"), lake, "2026-11-20")
+    assert sorted(frames["rates"].collect()["rate"].to_list()) == [2.0, 3.0]
 
 
 def test_a_join_never_multiplies_rows(tmp_path: Path) -> None:

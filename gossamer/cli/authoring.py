@@ -119,7 +119,7 @@ def _run_trial(settings: Settings, source: "Source", partition: str | None, page
         with transform.computing(source):
             typed = records.clean(source, throw_away.scan("raw", source.name, key), key).collect()
             kept = records.deduplicate(source, typed.lazy()).collect().height
-        checks = [records.key_check(source, records.count(source, typed.lazy(), kept))]
+        checks = records.checks(source, records.count(source, manifest.rows, typed.lazy(), kept))
         checks += evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
         letters = throw_away.scan("dead_letters", source.name, key).collect()
     books = manifest.notes.get("books", {})

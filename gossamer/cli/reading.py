@@ -4,6 +4,7 @@ import csv
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Rows of a query shown as a table; files and pipes (`--csv`, `--json`) get all of them.
 SHOWN_ROWS = 50
+#: A crawl that says nothing for so long (it does so every second) may be gone.
+SIGN_SECONDS = 3.0
 
 
 def ls(sources: SourcesOption = None, lake: LakeOption = None, as_json: JsonOption = False) -> int | None:
@@ -128,7 +131,9 @@ def status(
 def _row(one: "State") -> list[object]:
     def rows(layer: str) -> object:
         manifest = one.manifests.get(layer)
-        return f"{manifest.rows:,}" if manifest else terminal.NONE
+        if manifest is None:
+            return terminal.NONE
+        return Text(f"{manifest.rows:,} (old)", "dim") if layer in one.stale else f"{manifest.rows:,}"
 
     counts = map(rows, ("raw", "clean", "enriched"))
     return [Text(one.source, "bold"), one.partition, _crawl(one), *counts, _seen(one), _marks(one)]
@@ -136,7 +141,10 @@ def _row(one: "State") -> list[object]:
 
 def _crawl(one: "State") -> Text:
     if one.progress:
-        return Text(f"running: {terminal.count(one.progress.pages, 'page')}, {one.progress.rate:.1f}/s", "cyan")
+        said = f"running: {terminal.count(one.progress.pages, 'page')}, {one.progress.rate:.1f}/s"
+        silent = (datetime.now(UTC) - one.heard).total_seconds() if one.heard else 0.0
+        sign = f" (last sign of life {silent:.0f} s ago)" if silent > SIGN_SECONDS else ""
+        return Text(said + sign, "yellow" if sign else "cyan")
     raw = one.manifests.get("raw")
     if raw is None:
         return Text("no result", "dim")
@@ -172,8 +180,10 @@ def _as_data(one: "State") -> dict[str, Any]:
             "crawl_id": raw.crawl_id if raw else None,
             "time": raw.written_at if raw else None,
             "progress": one.progress and one.progress.model_dump(),
+            "last_sign_of_life": one.heard,
         },
         "rows": {layer: manifest.rows for layer, manifest in one.manifests.items()},
+        "stale": [layer for layer in one.manifests if layer in one.stale],
         "checks": checks_as_data(one),
         "published": one.published
         and {

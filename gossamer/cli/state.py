@@ -6,6 +6,7 @@ Read only, and from the lake alone: no Dagster is needed to answer. How it is sh
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from gossamer.crawl.progress import Progress, progress_path, read_progress
 from gossamer.lake import Lake
@@ -26,6 +27,7 @@ class State:
         manifests: layer -> manifest, for the layers that have data.
         published: its newest publication; it may be older than the layers below.
         progress: what a crawl that is running now says of itself, None while none runs.
+        heard: when it said so.
     """
 
     source: str
@@ -33,11 +35,25 @@ class State:
     manifests: Mapping[str, Manifest]
     published: HistoryEntry | None
     progress: Progress | None
+    heard: datetime | None
+
+    @property
+    def stale(self) -> frozenset[str]:
+        """The layers made from other data than lies below them now: what they say is of an older crawl."""
+        found = set[str]()
+        for below, layer in pairwise(LAYERS):
+            if layer in self.manifests:
+                made_from = self.manifests[layer].inputs.get(f"{below}/{self.source}")
+                lies_there = self.manifests[below].version if below in self.manifests else None
+                if below in found or made_from != lies_there:
+                    found.add(layer)
+        return frozenset(found)
 
     @property
     def checks(self) -> list[tuple[str, CheckResult]]:
-        """Every check with the layer it judged."""
-        return [(layer, check) for layer, manifest in self.manifests.items() for check in manifest.checks]
+        """Every check of the newest data, with the layer it judged."""
+        newest = {layer: manifest for layer, manifest in self.manifests.items() if layer not in self.stale}
+        return [(layer, check) for layer, manifest in newest.items() for check in manifest.checks]
 
     @property
     def crawl(self) -> str:
@@ -52,15 +68,16 @@ class State:
 
     @property
     def is_published(self) -> bool:
-        """Readers see the newest enriched data of this partition."""
+        """Readers see the newest data of this partition."""
         enriched = self.manifests.get("enriched")
-        return bool(enriched and self.published and self.published.enriched_version == enriched.version)
+        is_newest = enriched is not None and "enriched" not in self.stale
+        return bool(is_newest and self.published and self.published.enriched_version == enriched.version)
 
 
 def read(lake: Lake, source: str, key: str, published: HistoryEntry | None) -> State:
     """The state of one partition."""
     manifests = {layer: manifest for layer in LAYERS if (manifest := lake.manifest(layer, source, key))}
-    return State(source, key, manifests, published, running(lake, source, key))
+    return State(source, key, manifests, published, *(running(lake, source, key) or (None, None)))
 
 
 def keys(lake: Lake, source: str, published: Mapping[str, HistoryEntry]) -> list[str]:
@@ -84,8 +101,8 @@ def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
     return newest
 
 
-def running(lake: Lake, source: str, key: str) -> Progress | None:
-    """The progress of the crawl that is running now, None while none is."""
+def running(lake: Lake, source: str, key: str) -> tuple[Progress, datetime] | None:
+    """The progress of the crawl that is running now, and when it was told; None while none is."""
     import obstore
 
     progress = read_progress(lake, source, key)
@@ -95,4 +112,4 @@ def running(lake: Lake, source: str, key: str) -> Progress | None:
         written = obstore.head(lake.store, progress_path(source, key))["last_modified"]
     except FileNotFoundError:
         return None
-    return progress if datetime.now(UTC) - written < SILENCE else None
+    return (progress, written) if datetime.now(UTC) - written < SILENCE else None

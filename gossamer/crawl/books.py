@@ -268,7 +268,7 @@ class Books:
 
     def verdict(self) -> CheckResult:
         """Whether the partition is complete enough by the source's declaration, in words."""
-        faults = [fault for fault in self._faults() if fault]
+        faults = self._faults()
         return CheckResult(
             name=BOOKS_CLOSED,
             passed=not faults,
@@ -280,15 +280,21 @@ class Books:
     def _faults(self) -> list[str]:
         seeds = max(self.seeds_asked, self.declared_seeds)
         share = self.failures / self.judged if self.judged else 0.0
-        no_records = self.records == 0 and seeds > 0
-        return [
+        none_asked = self.declared_seeds and not self.seeds_asked and not self.start_error
+        # A dead seed is a fault already, and not another one as a request.
+        others_dead = self.failures > sum(self.seeds_dead.values()) - self.seeds_dead[Reason.GONE]
+        faults = [
             self._unfinished(),
             self._unanswered(seeds),
-            "the spider asked for none of its seeds" if self.declared_seeds and not self.seeds_asked else "",
-            self._required_dead(),
-            self._too_many_failures(share) if share > self.complete.tolerate else "",
-            f"no records came out of {self.fetched} pages" + self._lost_records() if no_records else "",
+            "the spider asked for none of its seeds" if none_asked else "",
+            self._required_dead() if self.seeds_answered else "",
+            self._too_many_failures(share) if others_dead and share > self.complete.tolerate else "",
         ]
+        told = [fault for fault in faults if fault]
+        # Without a page, what kept the pages away is the whole story.
+        if self.records == 0 and seeds > 0 and (self.fetched or not told):
+            told.append(f"no records came out of {self.fetched} pages" + self._lost_records())
+        return told
 
     def _unfinished(self) -> str:
         match self.finish_reason:

@@ -6,6 +6,7 @@ What happens inside that process is in `run`. No Scrapy is imported here.
 import collections
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ INTERRUPTED = 75
 STOP_SECONDS = 15.0
 _POLL_SECONDS = 1.0
 _TAIL_LINES = 20
+_TAIL_LINES_OF_KILLED = 3
+#: Scrapy's lines about a crawl that goes well, and the lists of components and settings that follow some of them.
+_NOISE = re.compile(r"""\S+ \S+ \[[^\]]*\] (DEBUG|INFO): |[\[{ ]['"].*[\],}]$|\[\]$|\{\}$|\s*$""")
 
 
 class CrawlProcessError(CrawlError):
@@ -161,12 +165,14 @@ def _words(code: int, tail: list[str]) -> str:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
         memory = " (often: out of memory)" if -code == signal.SIGKILL else ""
         words = f"its process was killed by signal {-code}, {name}{memory}; nothing was committed."
-        return _with_tail(words, tail)
+        return _with_tail(words, tail, _TAIL_LINES_OF_KILLED)
     said = next((line for line in reversed(tail) if line.startswith(ERROR_PREFIX)), None)
     if said:
         return said.removeprefix(ERROR_PREFIX)
-    return _with_tail(f"its process ended with exit code {code}; nothing was committed.", tail)
+    return _with_tail(f"its process ended with exit code {code}; nothing was committed.", tail, _TAIL_LINES)
 
 
-def _with_tail(words: str, tail: list[str]) -> str:
-    return "\n".join([words, "The end of its log:", *tail]) if tail else words
+def _with_tail(words: str, tail: list[str], most: int) -> str:
+    """The words, and the last lines of the log that say more than that the crawl went on."""
+    telling = [line for line in tail if not _NOISE.match(line)][-most:]
+    return "\n".join([words, "The end of its log:", *telling]) if telling else words

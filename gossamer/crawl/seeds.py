@@ -80,7 +80,7 @@ def _from_file(source: Source, name: str, part: Slice) -> tuple[str, ...]:
 
 def _from_upstream(source: Source, upstream: Upstream, key: str, lake: Lake) -> tuple[str, ...]:
     rows = lake.scan_published(upstream.source, key)
-    if rows is None or not _was_published(rows, upstream.source, key, lake):
+    if rows is None or not lake.is_published(upstream.source, key):
         raise UnusableSourceError(
             f"{source.name}: seeds.from: {upstream.source} has published no partition {key}. Publish it first."
         )
@@ -94,14 +94,6 @@ def _from_upstream(source: Source, upstream: Upstream, key: str, lake: Lake) -> 
             f"{upstream.source} (columns: {', '.join(rows.collect_schema())}): {first_line}"
         ) from error
     return _checked(urls, source, f"seeds.from.select: `{upstream.select}`")
-
-
-def _was_published(rows: pl.LazyFrame, upstream: str, key: str, lake: Lake) -> bool:
-    """A table does not show whether a partition without rows was published; the manifest before it does."""
-    if rows.head(1).collect().height:
-        return True
-    enriched = lake.manifest("enriched", upstream, key)
-    return enriched is not None and enriched.rows == 0
 
 
 def _checked(urls: list[str], source: Source, field: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dbt.adapters.duckdb.utils import SourceConfig
 
 from gossamer import declarations
 from gossamer.lake import Lake
-from gossamer.publish.tables import open_table
+from gossamer.publish.tables import dataset
 from gossamer.schema import published as published_schema
 from gossamer.settings import Settings
 
@@ -29,9 +29,8 @@ class Plugin(BasePlugin):
         Columns that joins and `transform.py` add are no part of a declaration: `meta.adds` in `sources.yml` names those
         that the models read (column -> Arrow type).
         """
-        if table := open_table(Lake(self.settings.lake), source_config.identifier):
-            return table.to_pyarrow_dataset()
-        return self._empty(source_config)
+        rows = dataset(Lake(self.settings.lake), source_config.identifier)
+        return self._empty(source_config) if rows is None else rows
 
     def _empty(self, source_config: SourceConfig) -> pa.Table:
         source = declarations.load(self.settings.sources)[source_config.identifier]

@@ -4,17 +4,20 @@ Each published source is a view of its name, each mart a table `marts.<model>`. 
 no files but these. Who builds the marts is dbt (`dbt_project/`); nothing here writes.
 """
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from gossamer.declarations import Declarations
 from gossamer.errors import LakeError
 from gossamer.lake import Lake
-from gossamer.publish.tables import open_table
+from gossamer.publish.tables import dataset
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+_log = logging.getLogger(__name__)
 
 MARTS = "marts"
 #: How long a query waits for a dbt run that is writing the warehouse.
@@ -24,6 +27,7 @@ PATIENCE_S = 15.0
 def connect(settings: Settings, declarations: Declarations, patience_s: float = PATIENCE_S) -> "DuckDBPyConnection":
     """A connection that sees what is published now; a later publication is seen by a later connection.
 
+    A published table that is damaged is no view; a logged warning says why, and the others can be asked.
     While it is open, the marts cannot be rebuilt (DuckDB's lock): close it when the question is answered.
 
     Raises:
@@ -35,8 +39,13 @@ def connect(settings: Settings, declarations: Declarations, patience_s: float = 
     try:
         lake = Lake(settings.lake)
         for name in declarations.sources:
-            if table := open_table(lake, name):
-                connection.register(name, table.to_pyarrow_dataset())
+            try:
+                rows = dataset(lake, name)
+            except LakeError as error:
+                _log.warning("%s cannot be asked. %s", name, error)
+                continue
+            if rows is not None:
+                connection.register(name, rows)
         _attach_marts(connection, settings, patience_s)
         # No other file, no Python variable of the caller, and no way back.
         connection.execute("SET python_enable_replacements = false")

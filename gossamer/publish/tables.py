@@ -28,9 +28,10 @@ from gossamer.source import Source
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
 
 #: The layers of a partition in the order they are made, and the checks without which none of them is believed.
-REQUIRED = {"raw": ("books_closed",), "clean": ("expectations_critical",), "enriched": ("joins_matched",)}
+REQUIRED = {"raw": ("books_closed",), "clean": ("record_key", "expectations_critical"), "enriched": ("joins_matched",)}
 ATTEMPTS = 8
 #: Log and files live equally long: a version is readable only while both do.
 CONFIGURATION = {
@@ -63,6 +64,9 @@ _WIDER: dict[Any, pl.DataType] = {
     pl.Enum: pl.String(),
     pl.Null: pl.String(),
 }
+#: Commits of other tools that leave every row as it was.
+_SAME_ROWS = frozenset(("OPTIMIZE", "VACUUM START", "VACUUM END"))
+_RECENT = 50
 #: Spark and Hive read no column whose name holds one of these.
 _UNREADABLE = re.compile(r"[ ,;{}()\n\t=.`\x00-\x1f]")
 
@@ -156,19 +160,19 @@ def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
 def history(lake: Lake, source: str, limit: int | None = None) -> list[HistoryEntry]:
     """The publications of a source, newest first, as far as the table's log goes back (30 days)."""
     with _named(lake, source):
-        table = open_table(lake, source)
+        table = lake.table(source)
         return [] if table is None else _history(table, limit)
 
 
-def open_table(lake: Lake, source: str) -> "DeltaTable | None":
-    """The source's Delta table at its newest version, None where nothing was published yet."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+def dataset(lake: Lake, source: str) -> "Dataset | None":
+    """What is published now, as Arrow scans it, None where nothing was published yet.
 
-    try:
-        return DeltaTable(lake.table_url(source))
-    except TableNotFoundError:
-        return None
+    Raises:
+        LakeError: the table is damaged or cannot be reached.
+    """
+    table = lake.table(source)
+    with _named(lake, source):
+        return None if table is None else table.to_pyarrow_dataset()
 
 
 # -- the write --------------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ def _commit(
     lake: Lake, source: Source, key: str, rows: pl.LazyFrame, enriched: Manifest, crawl_id: str, run_id: str
 ) -> Publication:
     from deltalake import CommitProperties, Transaction
-    from deltalake.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     marker = f"partition:{key}", _number(enriched.version)
     about = {
@@ -191,10 +195,14 @@ def _commit(
     }
     rows = _with_partition(source, rows, key)
     for attempt in range(ATTEMPTS):
-        table = open_table(lake, source.name)
+        table = lake.table(source.name)
+        # After the table was opened: whoever publishes newer data from here on collides with this write.
+        if lake.version("enriched", source.name, key) != enriched.version:
+            raise _replaced(source.name, key)
         schema = _fit(source, rows.collect_schema(), _schema(table))
         # The marker is committed with the rows: it outlives the log, and two writers of one partition collide on it.
-        if table is not None and table.transaction_version(marker[0]) == marker[1]:
+        marked = table is not None and table.transaction_version(marker[0]) == marker[1]
+        if table is not None and marked and _stands(table, key, enriched.version):
             return _publication(table, enriched, schema)
         options = {
             "partition_by": [PARTITION],
@@ -208,7 +216,7 @@ def _commit(
         try:
             rows.cast(schema).sink_delta(
                 lake.table_url(source.name) if table is None else table,
-                mode="overwrite",
+                mode="error" if table is None else "overwrite",
                 credential_provider="auto" if table is not None else None,
                 delta_write_options=options,
             )
@@ -216,7 +224,11 @@ def _commit(
             # Another writer of this partition, or a column added meanwhile: look at the table again, check again.
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 (spreads writers, guards nothing)
             continue
-        written = open_table(lake, source.name)
+        except DeltaError:
+            if table is None and lake.table(source.name) is not None:
+                continue  # another writer made the table meanwhile
+            raise
+        written = lake.table(source.name)
         if written is None:
             raise LakeError(f"{lake.table_url(source.name)} vanished while it was written. Publish again.")
         return _publication(written, enriched, schema)
@@ -237,15 +249,29 @@ def _with_partition(source: Source, rows: pl.LazyFrame, key: str) -> pl.LazyFram
 def _publication(table: "DeltaTable", enriched: Manifest, schema: Mapping[str, pl.DataType]) -> Publication:
     columns = {name: str(dtype) for name, dtype in schema.items()}
 
-    def brought(entries: Sequence[HistoryEntry]) -> int | None:
-        return next((e.version for e in entries if e.enriched_version == enriched.version), None)
-
-    version = brought(_history(table, 50))
-    if version is None:
-        version = brought(_history(table, None))
+    brought = (entry["version"] for entry in _log(table) if entry.get("enriched_version") == enriched.version)
     # Older than the log: what readers see now is what there is to name.
-    version = table.version() if version is None else version
+    version = next(brought, table.version())
     return Publication(version, enriched.rows, version - 1 if version else None, columns)
+
+
+def _stands(table: "DeltaTable", key: str, enriched_version: str) -> bool:
+    """Whether the partition still has the rows of that version: a restored table keeps the marker, not the rows."""
+    for entry in _log(table):
+        if entry.get("enriched_version") == enriched_version:
+            return True
+        # A commit that names no partition is none of ours and may have changed any.
+        if entry.get("partition", key) == key and entry["operation"] not in _SAME_ROWS:
+            return False
+    return True  # older than the log, and untouched since
+
+
+def _log(table: "DeltaTable") -> Iterator[dict[str, Any]]:
+    """The table's commits, newest first; the whole log is read only for who looks far back."""
+    recent = table.history(_RECENT)
+    yield from recent
+    if len(recent) == _RECENT:
+        yield from table.history()[_RECENT:]
 
 
 def _history(table: "DeltaTable", limit: int | None) -> list[HistoryEntry]:
@@ -356,11 +382,15 @@ def _copy(lake: Lake, source: str, key: str, enriched: Manifest) -> Iterator[pl.
             for chunk in obstore.get(lake.store, path):
                 file.write(chunk)
         if pl.read_parquet_metadata(rows).get("gossamer.version") != enriched.version:
-            raise PublicationRefusedError(
-                f"enriched/{source}, partition {key}: the data was replaced while it was published; readers keep the "
-                f"version they have. Publish again."
-            )
+            raise _replaced(source, key)
         yield pl.scan_parquet(rows, glob=False)
+
+
+def _replaced(source: str, key: str) -> PublicationRefusedError:
+    return PublicationRefusedError(
+        f"enriched/{source}, partition {key}: the data was replaced while it was published; readers keep the "
+        "version they have. Publish again."
+    )
 
 
 @contextlib.contextmanager

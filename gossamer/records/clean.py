@@ -15,27 +15,40 @@ from gossamer.source import Source
 
 @dataclass(frozen=True)
 class Counts:
-    """The records' ledger of one partition: rows_in = clean + duplicates (quarantine has an issue of its own).
+    """The records' ledger of one partition: crawled = clean + duplicates + dropped (quarantine has its own issue).
 
-    `without_key` rows are among the clean ones: nothing identifies them, so that none of them is a duplicate.
+    `dropped` is what the source's own `clean` took out (negative where it added rows). `without_key` rows are among the
+    clean ones: nothing identifies them, so that none of them is a duplicate.
     """
 
-    rows_in: int
+    crawled: int
     clean: int
     duplicates: int
+    dropped: int
     without_key: int
 
 
-def key_check(source: Source, counts: Counts) -> CheckResult:
-    """The blocking check `record_key`: nothing can be said of a record that nothing identifies."""
+def checks(source: Source, counts: Counts) -> list[CheckResult]:
+    """Two blocking checks: `record_key`, since nothing can be said of a record that nothing identifies, and
+    `rows_kept`, since a transform that drops every row would pass most expectations."""
     key = ", ".join(source.spec.record.key)
-    missing = f"{counts.without_key} of {counts.rows_in} records have no key ({key})"
-    return CheckResult(
-        name="record_key",
-        passed=not counts.without_key,
-        blocking=True,
-        summary=missing if counts.without_key else f"every record has its key ({key})",
-    )
+    missing = f"{counts.without_key} of {counts.clean} records have no key ({key})"
+    kept = f"{counts.clean} of {counts.crawled} crawled rows kept"
+    lost = [f"{n} {what}" for n, what in ((counts.duplicates, "duplicates"), (counts.dropped, "dropped")) if n]
+    return [
+        CheckResult(
+            name="record_key",
+            passed=not counts.without_key,
+            blocking=True,
+            summary=missing if counts.without_key else f"every record has its key ({key})",
+        ),
+        CheckResult(
+            name="rows_kept",
+            passed=counts.clean > 0 or counts.crawled == 0,
+            blocking=True,
+            summary=f"{kept} ({', '.join(lost)})" if lost else kept,
+        ),
+    ]
 
 
 def clean(source: Source, raw: pl.LazyFrame, key: str) -> pl.LazyFrame:
@@ -71,9 +84,9 @@ def deduplicate(source: Source, frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.filter(~whole | first)
 
 
-def count(source: Source, typed: pl.LazyFrame, deduplicated_rows: int) -> Counts:
-    """The ledger of a partition, from its typed rows and the number that was left."""
+def count(source: Source, crawled: int, typed: pl.LazyFrame, clean: int) -> Counts:
+    """The ledger of a partition: its crawled rows, those that `clean` gave, and the number left of them."""
     keys = source.spec.record.key
     without = pl.any_horizontal(pl.col(key).is_null() for key in keys).sum()
-    rows_in, without_key = typed.select(pl.len(), without.alias("without")).collect().row(0)
-    return Counts(rows_in, deduplicated_rows, rows_in - deduplicated_rows, without_key)
+    given, without_key = typed.select(pl.len(), without.alias("without")).collect().row(0)
+    return Counts(crawled, clean, given - clean, crawled - given, without_key)

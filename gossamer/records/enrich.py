@@ -8,7 +8,9 @@ import polars as pl
 from gossamer.errors import GossamerError
 from gossamer.lake import Lake
 from gossamer.manifest import CheckResult
+from gossamer.partition import SEPARATOR
 from gossamer.records import transform
+from gossamer.schema import PARTITION
 from gossamer.source import Join, Source
 
 
@@ -31,24 +33,31 @@ class Joined:
         return self.unmatched / self.rows if self.rows else 0.0
 
     @property
-    def passed(self) -> bool:
-        return self.share <= (self.max_unmatched or 0.0)
+    def within_limit(self) -> bool:
+        """Whether the declared share of unmatched rows is kept; True where none is declared."""
+        return self.max_unmatched is None or self.share <= self.max_unmatched
 
 
-def check(source: Source, joined: Sequence[Joined]) -> CheckResult:
-    """The check `joins_matched`: rows without a match in a declared join; blocking where a share is declared."""
-    return CheckResult(
-        name="joins_matched",
-        passed=all(join.passed for join in joined),
-        blocking=is_blocking(source),
-        summary="; ".join(_outcome(join) for join in joined) or "no joins declared",
-        details={"joins": [asdict(join) for join in joined]} if joined else {},
-    )
-
-
-def is_blocking(source: Source) -> bool:
-    """Whether rows without a match can keep a partition of the source from its readers."""
-    return any(join.max_unmatched is not None for join in source.spec.enrich.join)
+def checks(joined: Sequence[Joined]) -> list[CheckResult]:
+    """`joins_matched` (blocking): the declared shares are kept. `joins_complete`: every row found its match."""
+    details = {"joins": [asdict(join) for join in joined]} if joined else {}
+    limited = [join for join in joined if join.max_unmatched is not None]
+    return [
+        CheckResult(
+            name="joins_matched",
+            passed=all(join.within_limit for join in joined),
+            blocking=True,
+            summary="; ".join(_outcome(join) for join in limited) or "no join declares max_unmatched",
+            details=details,
+        ),
+        CheckResult(
+            name="joins_complete",
+            passed=not any(join.unmatched for join in joined),
+            blocking=False,
+            summary="; ".join(_outcome(join) for join in joined) or "no joins declared",
+            details=details,
+        ),
+    ]
 
 
 def _outcome(join: Joined) -> str:
@@ -66,24 +75,28 @@ def upstream(source: Source, lake: Lake, key: str) -> dict[str, pl.LazyFrame]:
     """
     frames = {}
     for join in source.spec.enrich.join:
+        latest = join.partition == "latest"
         rows = lake.scan_published(join.source)
-        wanted = _latest(rows) if join.partition == "latest" else key
-        rows = None if rows is None or wanted is None else rows.filter(pl.col("partition_key") == wanted)
-        if rows is None or rows.head(1).collect().is_empty():
-            which = "yet" if join.partition == "latest" else f"for partition {key}"
+        chosen = None if rows is None else _latest(rows) if latest else rows.filter(pl.col(PARTITION) == key)
+        if chosen is None or not (_any(chosen) or (not latest and lake.is_published(join.source, key))):
+            which = "yet" if latest else f"for partition {key}"
             raise JoinError(
                 f"{source.name} joins `{join.source}`, which has nothing published {which}. "
                 f"Materialise published/{join.source} first."
             )
-        frames[join.source] = rows
+        frames[join.source] = chosen
     return frames
 
 
-def _latest(rows: pl.LazyFrame | None) -> str | None:
-    if rows is None:
-        return None
-    latest: str | None = rows.select(pl.col("partition_key").max()).collect().item()
-    return latest
+def _any(rows: pl.LazyFrame) -> bool:
+    return not rows.head(1).collect().is_empty()
+
+
+def _latest(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows of the newest period, all its segments; periods are written so that text sorts them."""
+    period = pl.col(PARTITION).str.split(SEPARATOR).list.first()
+    newest = rows.select(period.max()).collect().item()
+    return rows.filter(period == newest)
 
 
 def enrich(
@@ -131,4 +144,4 @@ def _join(source: Source, frame: pl.LazyFrame, join: Join, rows: pl.LazyFrame) -
 
 
 def _internal(column: str) -> bool:
-    return column.startswith("_") or column in ("partition_key", "extra")
+    return column.startswith("_") or column in (PARTITION, "extra")
