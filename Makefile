@@ -1,13 +1,11 @@
 # Two commands do everything on a bare machine: `make demo` and `make test`. `make help` tells the rest.
 # Works with GNU make 3.81 (macOS) and later; needs git, make and Python 3.11 to 3.13 with venv.
 
-SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 3000
 # Bytecode is compiled once, at installation: otherwise every process pays for it (an import of dagster: 1.6 s, not 0.5).
 UV = env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never $(BIN)/uv
-GOSSAMER_DEV = DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)/.gossamer/dagster}
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo dev test test-py lint format bench lock schema clean
@@ -16,7 +14,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## the whole platform on the demo shop, in the terminal and the browser (ONCE=1: ends by itself; PORT=3000)
-	@$(BIN)/python -m demo --port $(PORT) $(if $(filter 1,$(ONCE)),--once)
+	@$(BIN)/python -m demo --port $(PORT) $(if $(ONCE),--once)
 
 dev: setup ## Dagster on your own sources (GOSSAMER_SOURCES, default sources/), http://127.0.0.1:PORT
 	@$(BIN)/gossamer serve --port $(PORT)
@@ -56,16 +54,18 @@ schema: setup ## renews docs/source.schema.json from the declaration's models
 clean: ## removes what was made here, but not your lake
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dbt_project/target dbt_project/logs .gossamer/demo
 
-# PYTHON names another interpreter; otherwise the first supported one with venv is taken.
-$(BIN)/python:
-	@for candidate in $(PYTHON) python3.12 python3.13 python3.11 python3 python; do \
+# PYTHON names the interpreter; otherwise the first supported one with venv is taken. The mark is set when the venv is
+# whole: one whose making was cut short is made again.
+$(VENV)/.made:
+	@for candidate in $(or $(PYTHON),python3.12 python3.13 python3.11 python3 python); do \
 	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 	  then found=$$candidate; break; fi; done; \
-	if [ -z "$$found" ]; then echo "Gossamer needs Python 3.11, 3.12 or 3.13 with its venv module: install it (Debian: apt install python3-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; fi; \
+	if [ -z "$$found" ]; then \
+	  echo "Gossamer needs Python 3.11, 3.12 or 3.13 with its venv module$(if $(PYTHON), ($(PYTHON) is not one)): install it (Debian: apt install python3-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; fi; \
 	echo "Setting up $(VENV) with $$($$found --version) ..."; \
-	"$$found" -m venv $(VENV)
+	rm -rf $(VENV) && "$$found" -m venv $(VENV) && $(BIN)/python -m pip --version >/dev/null && touch $@
 
-$(BIN)/uv: requirements-uv.txt | $(BIN)/python
+$(BIN)/uv: requirements-uv.txt | $(VENV)/.made
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt && touch $@
 
 $(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/uv

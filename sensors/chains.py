@@ -4,11 +4,13 @@ One sensor a chained source. Its cursor is the storage id of the newest publicat
 handled once and none is missed while the daemon was away.
 """
 
+import logging
 from collections.abc import Iterator
 
 import dagster as dg
 
 from assets.specs import asset_key
+from gossamer.errors import PartitionKeyError
 from gossamer.lake import PUBLISHED
 from gossamer.source import Source
 
@@ -38,13 +40,18 @@ def build_chain_sensor(source: Source) -> dg.SensorDefinition:
         if not records:
             return dg.SkipReason(f"{upstream.to_user_string()} has published nothing new")
         newest = {record.partition_key: record.storage_id for record in records if record.partition_key}
-        return dg.SensorResult(
-            run_requests=list(_requests(source, newest)), cursor=str(max(record.storage_id for record in records))
-        )
+        requests = list(_requests(source, newest, context.log))
+        # Also past what cannot be crawled: one odd publication must not hold up those after it.
+        return dg.SensorResult(run_requests=requests, cursor=str(max(record.storage_id for record in records)))
 
     return sensor
 
 
-def _requests(source: Source, newest: dict[str, int]) -> Iterator[dg.RunRequest]:
+def _requests(source: Source, newest: dict[str, int], log: logging.Logger) -> Iterator[dg.RunRequest]:
     for key, storage_id in newest.items():
+        try:
+            source.partition(key)
+        except PartitionKeyError as error:
+            log.warning("%s is not crawled for this publication: %s", source.name, error)
+            continue
         yield dg.RunRequest(run_key=f"{source.name}/{key}/{storage_id}", partition_key=key)
