@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 
 from assets import metadata, specs
-from gossamer.lake import PUBLISHED, Lake, object_path, stage
+from gossamer.lake import INCOMPLETE, PUBLISHED, Lake, object_path, stage
 from gossamer.manifest import CheckResult
 from gossamer.source import Source
 from resources import failures
@@ -27,7 +27,10 @@ PROGRESS_SECONDS = 5.0
 
 
 def raw(source: Source) -> dg.AssetsDefinition:
-    """`raw/<s>` and `dead_letters/<s>`: one crawl in a process of its own, and the verdict on its books."""
+    """`raw/<s>` and `dead_letters/<s>`: one crawl in a process of its own, and the verdict on its books.
+
+    The rows of a crawl whose books do not close are shown, and lie beside `raw`, which keeps the last complete crawl.
+    """
     version = source.code_version("spec", "spider")
     chain = source.spec.seeds.upstream
     deps = [specs.upstream(source, PUBLISHED, chain.source, source.spec.partitions)] if chain else []
@@ -47,17 +50,21 @@ def raw(source: Source) -> dg.AssetsDefinition:
         key = context.partition_key
         with failures.named():
             manifest = launcher.crawl(source, key, context.run.run_id, _Reporter(context).report)
+            if manifest.layer == INCOMPLETE:
+                rows = lake.url(object_path(INCOMPLETE, source.name, key))
+                context.log.warning(f"The books do not close: the rows lie in {rows}; raw/{source.name} is as it was.")
             letters = lake.current("dead_letters", source.name, key)
             for layer, known in (("raw", manifest), ("dead_letters", letters)):
                 shown: dict[str, Any] = {"crawl_id": manifest.crawl_id}
-                shown["object"] = metadata.place(lake, object_path(layer, source.name, key))
+                shown["object"] = metadata.place(lake, object_path(known.layer, source.name, key))
                 if layer == "raw":
                     shown |= metadata.of_crawl(manifest.notes["books"])
-                shown |= metadata.of_rows(source, layer, lake.scan(layer, source.name, key), known.rows)
+                shown |= metadata.of_rows(source, layer, lake.scan(known.layer, source.name, key), known.rows)
                 yield dg.MaterializeResult(
                     asset_key=specs.asset_key(layer, source.name),
                     metadata=shown,
-                    data_version=dg.DataVersion(known.version),
+                    # Of the data that the next layer reads, where there is any.
+                    data_version=dg.DataVersion(lake.version(layer, source.name, key) or known.version),
                 )
             yield from _verdict(source, "raw", manifest.checks, {})
 
@@ -222,6 +229,9 @@ def _report(source: Source, lake: Lake, key: str, log: dg.DagsterLogManager) -> 
         for layer in ("raw", "dead_letters", "clean", "enriched")
         if (manifest := lake.manifest(layer, source.name, key))
     }
+    raw_rows, letters = manifests.get("raw"), manifests.get("dead_letters")
+    if raw_rows and letters and letters.crawl_id != raw_rows.crawl_id:
+        del manifests["dead_letters"]  # of a newer crawl, whose books did not close
     newest = "enriched" if "enriched" in manifests else "clean"
     sample = lake.scan(newest, source.name, key).head(metadata.SAMPLE_ROWS).collect()
     path = object_path("reports", source.name, key, ".html")

@@ -17,7 +17,10 @@ from gossamer.source import Source
 ONE_PARTITION_A_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 
 _DESCRIPTIONS = {
-    "raw": "Rows as the spider gave them, with the page they came from. A crawl in a process of its own.",
+    "raw": (
+        "Rows as the spider gave them, with the page they came from. A crawl in a process of its own. Those of a crawl "
+        "whose books do not close lie in `incomplete`; the last complete crawl's stay."
+    ),
     "dead_letters": "Requests that ended in a permanent failure, with reason, status, attempts and a body sample.",
     "clean": "Rows with their declared types, each record once, checked by the source's expectations.",
     "enriched": "Clean rows with the columns of declared joins and of the source's own transform.",

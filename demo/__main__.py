@@ -7,9 +7,7 @@ sensors and automation do the rest as they would in production. All it writes is
 import argparse
 import contextlib
 import fcntl
-import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -24,8 +22,9 @@ from rich.table import Table
 
 from demo.shop import PORT as SHOP_PORT
 from gossamer import declarations
+from gossamer.cli.crawling import stoppable
 from gossamer.errors import ConfigurationError, GossamerError
-from gossamer.lake import Lake
+from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import CheckResult
 from gossamer.serve import Platform, ServeError, check_port, platform
 from gossamer.settings import HOME, PROJECT, Settings
@@ -41,18 +40,25 @@ console = Console(highlight=False, soft_wrap=True)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end when everything is done")
-    parser.add_argument("--port", type=int, default=3000, help="the UI's port")
+    parser.add_argument("--port", type=_port, default=3000, help="the UI's port")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _alone():
+        with stoppable(), _alone():
             return _run(options.port, options.once)
     except GossamerError as error:
         console.print(f"[red]demo:[/red] {escape(str(error))}", style=None)
         return 2
     except KeyboardInterrupt:
-        console.print("\nStopped; nothing is left running.")
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            console.print("\nStopped; nothing is left running.")
         return 0 if not options.once else 130
+
+
+def _port(text: str) -> int:
+    port = int(text) if text.isdecimal() else 0
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to 65535")
+    return port
 
 
 @contextlib.contextmanager
@@ -82,14 +88,8 @@ def _alone() -> Iterator[None]:
 
 def _run(port: int, once: bool) -> int:
     began = time.monotonic()
-    settings = Settings.load(
-        environ={
-            "GOSSAMER_SOURCES": str(PROJECT / "sources"),
-            "GOSSAMER_LAKE": str(FOLDER / "lake"),
-            "DAGSTER_HOME": str(FOLDER / "dagster"),
-            **{name: os.environ[name] for name in ("GOSSAMER_MONGO_URI",) if name in os.environ},
-        }
-    )
+    # The shipped places, whatever the user's own are: the demo's rows belong in none of them.
+    settings = Settings.load(sources=PROJECT / "sources", lake=str(FOLDER / "lake"), environ={})
     check_port(SHOP_PORT, remedy="It is the demo shop's (sources/shop/source.yaml): stop that program.")
     check_port(port, remedy=f"Stop it, or choose another port for the UI: make demo PORT={port + 1}")
     console.print("[bold]Gossamer[/bold]: a shop becomes checked, queryable data\n")
@@ -100,7 +100,7 @@ def _run(port: int, once: bool) -> int:
         )
         _step(f"Dagster is up: {dagster.url}   the shop: http://127.0.0.1:{SHOP_PORT}/")
         sound = _Demo(dagster, settings).run()
-        _results(settings, dagster.url, time.monotonic() - began)
+        _results(settings, dagster.url, time.monotonic() - began, sound)
         if not once:
             console.print("\nEverything stays up until you press [bold]Ctrl-C[/bold].")
             while True:
@@ -234,7 +234,7 @@ class _Demo:
         return f"  {enriched.rows} rows published" if enriched else ""
 
     def _reason(self, run: _Run) -> str:
-        for layer in ("raw", "clean", "enriched") if run.partition else ():
+        for layer in ("raw", INCOMPLETE, "clean", "enriched") if run.partition else ():
             manifest = self.lake.manifest(layer, run.what, run.partition)
             for check in manifest.checks if manifest and manifest.run_id == run.id else ():
                 if check.blocking and not check.passed:
@@ -251,19 +251,20 @@ def _all_ended(runs: list[_Run], job: str, number: int) -> bool:
     return len(ended) >= number and all(run.status in _ENDED for run in runs if run.what == job)
 
 
-def _results(settings: Settings, url: str, seconds: float) -> None:
+def _results(settings: Settings, url: str, seconds: float, sound: bool) -> None:
     lake = Lake(settings.lake)
     declared = declarations.load(settings.sources)
     console.print()
     _checks(lake, declared)
-    _rows(settings, declared)
+    if sound:
+        _rows(settings, declared)
     today = str(datetime.now(UTC).date())
     report = lake.url(f"reports/shop/{today}.html")
     gossamer = Path(sys.executable).with_name("gossamer")
     query = f"{gossamer} query --lake {settings.lake} '{_EXAMPLE}'"
     for name, place in (("UI", url), ("data", settings.lake), ("report", report), ("query", query)):
         console.print(f"  [bold]{name:<7}[/bold] {escape(place)}")
-    console.print(f"\nDone in {seconds:.0f} s.")
+    console.print(f"\n{'Done' if sound else '[red]Failed[/red]'} in {seconds:.0f} s.")
 
 
 def _checks(lake: Lake, declared: declarations.Declarations) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 PUBLISHED = "published"
+#: The layer of crawls whose books did not close; `raw` keeps the last complete crawl of a partition.
+INCOMPLETE = "incomplete"
 _VERSION = "gossamer.version"
 #: A writer's temporary file that was not touched for so long belongs to a writer that was killed.
 _LEFTOVER_S = 3600.0
@@ -353,7 +355,9 @@ def _named(action: str, place: str) -> Iterator[None]:
             raise LakeError(
                 f"No space left: {action} {place}. Make room and run it again; nothing was lost."
             ) from error
-        raise LakeError(f"Cannot {action} {place}: {_first_line(error)}. Check that it exists and may be used.") from error
+        raise LakeError(
+            f"Cannot {action} {place}: {_first_line(error)}. Check that it exists and may be used."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -65,6 +65,11 @@ class Manifest(BaseModel):
         """The outcome of the check of that name, if it was made."""
         return next((check for check in self.checks if check.name == name), None)
 
+    @property
+    def generation(self) -> int:
+        """Which crawl of its partition wrote this, from 1; 0 in layers that no crawl writes."""
+        return int(self.notes.get("books", {}).get("generation", 0))
+
     def refusals(self, required: Iterable[str] = ()) -> list[str]:
         """Why this data may not be published: failed blocking checks, and required ones that were never made."""
         place = f"{self.layer}/{self.source}"

@@ -11,10 +11,11 @@ import re
 import runpy
 import shutil
 import tempfile
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date
 from http.client import HTTPException
@@ -59,16 +60,15 @@ def scaffold(sources: Path, name: str, url: str, today: date) -> Scaffold:
             folder = Path(scratch) / name
             shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("__pycache__"))
             _fill(folder / "spider.py", _words(name, page_url, host))
-            record, links = _parse(folder, name, page_url, page)
-            if page is not None and record is None:
+            if page is not None and not _understands(folder, name, page_url, page):
                 page, why_sample = None, "the page has no HTML that the spider understands"
-                record, links = _parse(folder, name, page_url, None)
-            assert record is not None
             if page is not None:
                 (folder / "fixtures" / "page.html").write_bytes(page)
             _fill(folder / "expectations.json", _words(name, url, host))
-            _fill(folder / "test_spider.py", _words(name, page_url, host) | _expected(record, links))
-            _fill(folder / FILE, _words(name, url, host) | _declared(sources / name, host, today))
+            # Named like the source: without a package, pytest takes two files of one name for the same module.
+            test = (folder / "test_spider.py").rename(folder / f"test_{name}.py")
+            _fill(test, _words(name, page_url, host) | _today(today))
+            _fill(folder / FILE, _words(name, url, host) | _today(today) | _declared(sources / name, host))
             folder.rename(sources / name)
     except OSError as error:
         raise ConfigurationError(
@@ -129,7 +129,16 @@ def _is_private(host: str) -> bool:
 
 def _fetch(url: str) -> tuple[bytes | None, str]:
     """The page's bytes, or None and why not. Never longer than `FETCH_SECONDS`, never more than `MAX_PAGE_BYTES`."""
-    deadline = time.monotonic() + FETCH_SECONDS
+    answer: Future[tuple[bytes | None, str]] = Future()
+    # In a thread that may be left behind: name servers, redirects and headers that trickle in have no common time-out.
+    threading.Thread(target=lambda: answer.set_result(_download(url)), daemon=True).start()
+    try:
+        return answer.result(FETCH_SECONDS)
+    except TimeoutError:
+        return None, f"it took longer than {FETCH_SECONDS:.0f} s"
+
+
+def _download(url: str) -> tuple[bytes | None, str]:
     try:
         headers = {"User-Agent": "gossamer (new source)", "Accept": "text/html"}
         request = urllib.request.Request(url, headers=headers)  # noqa: S310  (http or https: `_host` saw to it)
@@ -142,8 +151,6 @@ def _fetch(url: str) -> tuple[bytes | None, str]:
                 body += chunk
                 if len(body) > MAX_PAGE_BYTES:
                     return None, "it is larger than 1 MB"
-                if time.monotonic() > deadline:
-                    return None, f"it took longer than {FETCH_SECONDS:.0f} s"
             return body, ""
     except urllib.error.HTTPError as error:
         return None, f"the site answered {error.code} {error.reason}"
@@ -152,18 +159,15 @@ def _fetch(url: str) -> tuple[bytes | None, str]:
         return None, str(getattr(reason, "strerror", None) or reason or type(error).__name__)
 
 
-def _parse(folder: Path, name: str, url: str, page: bytes | None) -> tuple[dict[str, object] | None, int]:
-    """What the new spider makes of the page (None: of the sample): its record, and how many links it follows."""
+def _understands(folder: Path, name: str, url: str, page: bytes) -> bool:
+    """Whether the new spider makes a record of the page."""
     from scrapy.http import HtmlResponse
 
-    body = (folder / "fixtures" / "page.html").read_bytes() if page is None else page
     spider = runpy.run_path(str(folder / "spider.py"))[class_name(name)]()
     try:
-        outputs = list(spider.parse(HtmlResponse(url, body=body)))
+        return any(isinstance(output, dict) for output in spider.parse(HtmlResponse(url, body=page)))
     except ValueError:  # what Scrapy and lxml raise for links and markup that are none
-        return None, 0
-    records = [output for output in outputs if isinstance(output, dict)]
-    return (records[0] if records else None), len(outputs) - len(records)
+        return False
 
 
 def _words(name: str, url: str, host: str) -> dict[str, str]:
@@ -178,17 +182,19 @@ def _words(name: str, url: str, host: str) -> dict[str, str]:
     }
 
 
-def _expected(record: Mapping[str, object], links: int) -> dict[str, str]:
-    texts = {field: "None" if text is None else json.dumps(text, ensure_ascii=False) for field, text in record.items()}
-    lines = "".join(f'    "{field}": {text},\n' for field, text in texts.items())
-    return {'{"url": URL, "title": "Sample page"}': f"{{\n{lines}}}", "len(requests) == 2": f"len(requests) == {links}"}
+def _today(today: date) -> dict[str, str]:
+    return {"2026-01-01": today.isoformat()}
 
 
-def _declared(folder: Path, host: str, today: date) -> dict[str, str]:
-    # Relative inside the project, so that a clone elsewhere finds it; absolute for sources that lie elsewhere.
-    inside = folder.is_relative_to(PROJECT)
-    schema = os.path.relpath(SCHEMA, folder) if inside else str(SCHEMA)
-    words = {"../../docs/source.schema.json": schema, "2026-01-01": today.isoformat()}
+def _declared(folder: Path, host: str) -> dict[str, str]:
+    # Relative, so that a clone or a move of both finds it; places with nothing but the root in common move alone.
+    together = Path(os.path.commonpath([folder, PROJECT])) != Path(folder.anchor)
+    modeline = "# yaml-language-server: $schema="
+    if together:
+        words = {f"{modeline}../../docs/source.schema.json": modeline + os.path.relpath(SCHEMA, folder)}
+    else:
+        elsewhere = "# Editors complete the fields by docs/source.schema.json in Gossamer's folder, a JSON Schema."
+        words = {f"{modeline}../../docs/source.schema.json": elsewhere}
     if not _is_private(host):
         words["fetch: {allow_private: true} # the site is on this machine or in a private network\n"] = ""
     return words

@@ -63,8 +63,14 @@ def _http_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        secret = "@" in parts.netloc
     except ValueError:  # a port or an IPv6 address that is none
-        whole = False
+        whole = secret = False
+    if secret:  # not quoted: it would stand in logs, as the address itself would
+        raise ValueError(
+            "holds a user name or password, which every log would show; remove it, and let the spider read them from "
+            "the environment (Scrapy's http_user, http_pass and http_auth_domain)"
+        )
     if not whole or re.search(r"\s", url):
         raise ValueError(f"{url!r} is not a web address; write it whole, like https://example.com/")
     return url

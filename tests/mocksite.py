@@ -7,7 +7,7 @@
 /to?<url>            a redirect                      /loop              a redirect to itself
 /endless/<n>         a redirect to <n + 1>           /robots.txt        forbids /private/
 /list?<n>            links to /page/1..<n>           /private/...       a page like others
-/files/<name>        what the test put into `files`
+/files/<name>        what the test put into `files` /wall/<n>           a redirect to /page/1
 """
 
 import contextlib
@@ -126,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _to(self, url: str) -> None:
         self._answer(302, b"", Location=url)
+
+    def _wall(self, _: str) -> None:
+        self._answer(302, b"", Location="/page/1")
 
     def _loop(self, _: str) -> None:
         self._answer(302, b"", Location="/loop")

@@ -4,20 +4,31 @@ import csv
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import pymongo
 import pytest
 
 from demo import shop
+from gossamer import scaffold
+from gossamer.crawl.progress import Progress, progress_path
+from gossamer.lake import Lake, stage
 from gossamer.settings import PROJECT
+from tests import services
+from tests.publications import declare, finish_and_publish, product, products
 
 TODAY = dt.datetime.now(dt.UTC).date()
 DAY = "2026-03-02"
@@ -134,7 +145,8 @@ def test_help_names_every_command(home: Home) -> None:
     [
         (["crwal"], ["crwal", "--help"]),
         (["ls", "--wat"], ["--wat", "gossamer ls --help"]),
-        (["--sources", "x", "ls"], ["after the command"]),
+        (["--json", "ls"], ["after the command"]),
+        (["--sources", "nowhere", "ls"], ["No folder of sources", "nowhere"]),
         (["new", "books"], ["URL", "gossamer new --help"]),
         (["new", "Books", "https://example.com/"], ["'Books'", "`books`"]),
         (["new", "1st-shop", "https://example.com/"], ["'1st-shop'", "letter first"]),
@@ -199,11 +211,12 @@ def test_several_segments_ask_for_one_of_them(home: Home) -> None:
 # -- new --------------------------------------------------------------------------------------------------------------
 
 
-def pytest_in(folder: Path) -> Result:
+def pytest_of(folder: Path, cwd: Path) -> Result:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_new_source_runs_as_it_is(home: Home, site: str) -> None:
     made = home.run("new", "corner_shop", f"{site}/{{period}}/")
     assert made.returncode == 0, made.stderr
@@ -211,16 +224,15 @@ def test_a_new_source_runs_as_it_is(home: Home, site: str) -> None:
     declaration = (folder / "source.yaml").read_text()
     assert f"start: {TODAY}" in declaration
     assert "allow_private: true" in declaration
-    assert declaration.startswith("# yaml-language-server: $schema=")
     assert "Thistle" in (folder / "fixtures" / "page.html").read_text()
-
-    tested = pytest_in(folder)
-    assert "2 passed" in tested.stdout, tested.stdout
+    assert made.stdout.index("gossamer try corner_shop") < made.stdout.index(f"pytest {folder}")
+    assert "make setup-dev" in made.stdout
 
     tried = home.json("try", "corner_shop", "--pages", "4")
     assert {record["url"] for record in tried["records"]} >= {f"{site}/{TODAY}/"}
     assert {field["name"]: field["filled"] for field in tried["fields"]}["title"] == 1
     assert tried["stopped_by_page_limit"] is True
+    assert home.json("check")["ok"] is True
 
 
 def test_a_new_source_without_its_page_has_a_sample_and_says_so(home: Home) -> None:
@@ -228,8 +240,73 @@ def test_a_new_source_without_its_page_has_a_sample_and_says_so(home: Home) -> N
 
     assert made.returncode == 0
     assert "could not be saved" in made.stderr
-    assert "2 passed" in pytest_in(home.sources / "far_away").stdout
-    assert home.run("check").returncode == 0
+    assert "Sample page" in (home.sources / "far_away" / "fixtures" / "page.html").read_text()
+    [listed] = home.json("ls")
+    assert listed["name"] == "far_away"
+
+
+@pytest.mark.slow
+def test_a_site_that_trickles_its_answer_is_not_waited_for(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaffold, "FETCH_SECONDS", 1.0)
+
+    def trickle(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):  # the reader leaves
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            for number in range(200):
+                connection.sendall(b"X-%d: 1\r\n" % number)
+                time.sleep(0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=trickle, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        made = scaffold.scaffold(home.sources, "slow", url, TODAY)
+
+    assert made.why_sample == "it took longer than 1 s"
+
+
+def test_new_sources_are_tested_together_and_alone_from_any_folder(home: Home) -> None:
+    for name in ("one", "two"):
+        assert home.run("--sources", str(home.sources), "new", name, "http://127.0.0.1:9/").returncode == 0
+
+    for folder, cwd, words in ((home.sources, home.root, "2 passed"), (home.sources / "two", PROJECT, "1 passed")):
+        tested = pytest_of(folder, cwd)
+        assert words in tested.stdout, tested.stdout
+
+
+@pytest.mark.slow
+def test_a_new_source_s_test_holds_while_its_spider_finds_anything_and_fails_when_it_does_not(home: Home) -> None:
+    home.run("new", "mine", "http://127.0.0.1:9/")
+    folder = home.sources / "mine"
+    follow = "yield from response.follow_all(css='body a', callback=self.parse_item)"
+    only_links = (
+        "import scrapy\n\nclass MineSpider(scrapy.Spider):\n    name = 'mine'\n"
+        f"    def parse(self, response):\n        assert self.period\n        {follow}\n"
+        "    def parse_item(self, response):\n        yield {'url': response.url}\n"
+    )
+    (folder / "spider.py").write_text(only_links)
+    assert "1 passed" in pytest_of(folder, folder).stdout
+
+    (folder / "spider.py").write_text(only_links.replace("body a", "no such"))
+    tested = pytest_of(folder, folder)
+    assert "parse finds neither a record nor a link on fixtures/page.html" in tested.stdout, tested.stdout
+
+
+def test_a_new_source_tells_editors_of_the_schema_without_a_place_that_holds_here_only(home: Home) -> None:
+    outside, inside = home.root / "sources", PROJECT / ".gossamer" / f"test-{os.getpid()}"
+    try:
+        for sources in (outside, inside):
+            made = home.run("new", "mine", "http://127.0.0.1:9/", "--sources", str(sources))
+            assert made.returncode == 0, made.stderr
+        first = {
+            sources: (sources / "mine" / "source.yaml").read_text().splitlines()[0] for sources in (outside, inside)
+        }
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
+
+    assert first[inside].removeprefix("# yaml-language-server: $schema=") == "../../../docs/source.schema.json"
+    assert "docs/source.schema.json" in first[outside]
+    assert str(PROJECT) not in first[outside]
 
 
 def test_a_new_source_of_a_public_site_may_not_reach_private_addresses(home: Home) -> None:
@@ -254,6 +331,7 @@ DECLARED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -297,15 +375,64 @@ def test_check_keeps_modules_of_one_source_from_the_next(home: Home) -> None:
 
 
 def test_check_tells_how_to_have_mongodb(home: Home) -> None:
-    rates_source(home, "http://127.0.0.1:9")
-
     assert "GOSSAMER_MONGO_URI" in home.run("check").stdout
     assert "GOSSAMER_MONGO_URI" not in home.run("check", GOSSAMER_MONGO_URI="mongodb://127.0.0.1/x").stdout
+
+
+@pytest.mark.slow
+def test_check_names_a_broken_mart_in_dbt_s_words(home: Home) -> None:
+    home.write("b_good", source_yaml=DECLARED.format(name="b_good"), spider_py=SPIDER)
+    project = home.root / "marts"
+    shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
+    (project / "models" / "broken.sql").write_text("select * from {{ ref('nothing_of_that_name') }}")
+
+    for place, words in ((project, "nothing_of_that_name"), (home.root / "nowhere", "Mend GOSSAMER_DBT_PROJECT")):
+        result = home.run("check", GOSSAMER_DBT_PROJECT=str(place))
+        assert result.returncode == 1, result.stdout
+        assert "1 source: all sound" in result.stdout
+        assert "✗ marts: " in result.stdout
+        assert words in result.stdout
+
+
+# -- query ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_of_a_broken_source_shows_what_it_published_and_points_to_check(home: Home) -> None:
+    source = declare(home.sources, "shop")
+    declare(home.sources, "never")
+    finish_and_publish(Lake(str(home.root / "lake")), source, DAY, products([product("a")]))
+    for name in ("shop", "never"):
+        (home.sources / name / "source.yaml").write_text("name: [")
+
+    told = home.run("query", "select sku from shop", "--csv")
+    unpublished = home.run("query", "select * from never")
+
+    assert told.stdout == "sku\na\n"
+    assert "2 sources broken: never, shop (see: gossamer check)" in told.stderr
+    assert unpublished.returncode == 2
+    assert "error: Nothing of `never` is published, and its source is broken. See why: gossamer check" in (
+        unpublished.stderr
+    )
+
+
+def test_columns_of_one_name_are_refused_where_json_would_lose_one(home: Home) -> None:
+    sql = "select 1 as a, 2 as b, 3 as a"
+    assert_one_line_each(home.run("query", sql, "--json"), "named `a`", "AS")
+    assert home.run("query", sql, "--csv").stdout == "a,b,a\n1,2,3\n"
+
+
+def test_nested_values_are_json_in_csv(home: Home) -> None:
+    sql = (
+        "select [1.50::decimal(4, 2), null] as l, {'day': date '2026-03-02', 'ok': true, 'name': 'Ü'} as s, false as f"
+    )
+    _, row = csv.reader(home.run("query", sql, "--csv").stdout.splitlines())
+    assert row == ["[1.5, null]", '{"day": "2026-03-02", "ok": true, "name": "Ü"}', "false"]
 
 
 # -- crawl, and what is seen afterwards -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_crawl_ends_with_the_published_partition(crawled: tuple[Home, Result]) -> None:
     _, result = crawled
 
@@ -314,6 +441,7 @@ def test_a_crawl_ends_with_the_published_partition(crawled: tuple[Home, Result])
         assert words in result.stdout
 
 
+@pytest.mark.slow
 def test_a_query_gives_what_the_site_said(crawled: tuple[Home, Result]) -> None:
     home, _ = crawled
     truth = {currency: float(rate) for currency, rate in shop.rates(dt.date.fromisoformat(DAY)).items()}
@@ -326,6 +454,7 @@ def test_a_query_gives_what_the_site_said(crawled: tuple[Home, Result]) -> None:
     assert all(float(rate) == truth[currency] for currency, rate in list(csv.reader(lines))[1:])
 
 
+@pytest.mark.slow
 def test_ls_and_status_tell_of_the_publication(crawled: tuple[Home, Result]) -> None:
     home, _ = crawled
 
@@ -341,6 +470,7 @@ def test_ls_and_status_tell_of_the_publication(crawled: tuple[Home, Result]) -> 
     assert DAY in home.run("ls").stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(crawled: tuple[Home, Result]) -> None:
     home, _ = crawled
     sql = "select * from range(1000000)"
@@ -355,6 +485,7 @@ def test_a_reader_that_leaves_early_is_no_error(crawled: tuple[Home, Result]) ->
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_what_the_web_wrote_cannot_steer_the_terminal(crawled: tuple[Home, Result]) -> None:
     home, _ = crawled
 
@@ -364,6 +495,7 @@ def test_what_the_web_wrote_cannot_steer_the_terminal(crawled: tuple[Home, Resul
     assert "[red]" in shown
 
 
+@pytest.mark.slow
 def test_a_try_of_a_chained_source_takes_its_seeds_from_the_lake(crawled: tuple[Home, Result], site: str) -> None:
     home, _ = crawled
     folder = rates_source(home, site, "chained")
@@ -381,6 +513,21 @@ def test_a_try_of_a_chained_source_takes_its_seeds_from_the_lake(crawled: tuple[
     assert len(tried["records"]) == len(shop.rates(dt.date.fromisoformat(DAY)))
 
 
+def test_a_try_of_a_spider_that_raises_names_its_line_and_asks_for_no_more_pages(home: Home, site: str) -> None:
+    raising = SPIDER + "    def parse(self, response):\n        yield from response.follow_all(css='a')\n"
+    declared = DECLARED.format(name="good").replace("https://example.com/", f"{site}/{DAY}/")
+    folder = home.write("good", source_yaml=declared + "fetch: {allow_private: true}\n", spider_py=raising)
+    (folder / "spider.py").write_text(f"{raising}        raise KeyError('{'x' * 150}')\n")
+
+    result = home.run("try", "good", "--pages", "2")
+
+    assert result.returncode == 1
+    assert f"parse_error: KeyError: '{'x' * 150}' (spider.py:7), at {site}/" in result.stdout
+    assert "spider's own code raised" in result.stdout
+    assert "--pages" not in result.stdout
+
+
+@pytest.mark.slow
 def test_a_try_leaves_the_lake_alone(home: Home, site: str) -> None:
     rates_source(home, site)
 
@@ -391,6 +538,7 @@ def test_a_try_leaves_the_lake_alone(home: Home, site: str) -> None:
     assert home.run("status").stdout.startswith("Nothing is in ")
 
 
+@pytest.mark.slow
 def test_a_failed_check_ends_a_crawl_with_its_words_and_readers_keep_what_they_have(home: Home, site: str) -> None:
     folder = rates_source(home, site)
     too_many = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1000}, "severity": "critical"}
@@ -457,6 +605,7 @@ def crawl_process(home: Home) -> int:
     return next(pid for pid, command in processes_of(home) if "-m gossamer.crawl" in command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_crawl_leaves_no_process_behind(home: Home, site: str, number: signal.Signals) -> None:
     slow_source(home, site)
@@ -470,7 +619,8 @@ def test_a_stopped_crawl_leaves_no_process_behind(home: Home, site: str, number:
     wait_for(lambda: not processes_of(home))
 
 
-def test_a_killed_crawl_process_is_told_in_words(home: Home, site: str) -> None:
+@pytest.mark.slow
+def test_a_killed_crawl_process_is_told_in_words_and_not_by_its_log(home: Home, site: str) -> None:
     slow_source(home, site)
     process = running_crawl(home)
 
@@ -478,6 +628,103 @@ def test_a_killed_crawl_process_is_told_in_words(home: Home, site: str) -> None:
     output, _ = process.communicate(timeout=90)
 
     assert process.returncode == 1
-    assert "killed by signal 9" in output
-    assert "not published" in output
+    assert "starting Dagster" in output
+    told = output[output.index("not published") :]
+    assert "killed by signal 9" in told
+    assert "crawl_logs" in told
+    assert len(told.splitlines()) == 3, told
     wait_for(lambda: not processes_of(home))
+
+
+# -- status of what is under way or half done -------------------------------------------------------------------------
+
+
+def commit(home: Home, layer: str, rows: int, inputs: dict[str, str] | None = None, crawl: int = 0) -> str:
+    """A partition of `rates` as one layer has it, with the number of its crawl; gives its version."""
+    lake, notes = Lake(str(home.root / "lake")), {"books": {"generation": crawl}}
+    with stage(pl.DataFrame({"n": range(rows)})) as staged:
+        return lake.commit(layer, "rates", DAY, staged, inputs=inputs, notes=notes).version
+
+
+def test_status_marks_what_an_older_crawl_left(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    cleaned = commit(home, "clean", 33, {"raw/rates": commit(home, "raw", 33, crawl=1)})
+    commit(home, "enriched", 33, {"clean/rates": cleaned})
+    assert home.json("status", "rates")[0]["stale"] == []
+
+    commit(home, "clean", 4, {"raw/rates": commit(home, "raw", 4, crawl=2)})
+
+    assert home.json("status", "rates")[0]["stale"] == ["enriched"]
+    assert "33 (old)" in home.run("status").stdout
+    assert "4 (old)" not in home.run("status").stdout
+
+    commit(home, "incomplete", 2, crawl=3)
+
+    assert set(home.json("status", "rates")[0]["stale"]) == {"raw", "clean", "enriched"}
+    assert "4 (old)" in home.run("status").stdout
+
+
+def test_status_says_when_a_running_crawl_was_last_heard_of(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    path = progress_path("rates", DAY)
+    Lake(str(home.root / "lake")).put(path, Progress(pages=5).model_dump_json().encode())
+    file = home.root / "lake" / path
+
+    assert re.search(r"running: 5 pages, 0.0/s +", home.run("status").stdout)
+    os.utime(file, (time.time() - 12,) * 2)
+    assert "(last sign of life 1" in home.run("status").stdout
+    os.utime(file, (time.time() - 60,) * 2)
+    assert "running" not in home.run("status").stdout
+
+
+# -- serve, and MongoDB -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_platform_that_is_stopped_ends_well_and_leaves_no_process_behind(home: Home, number: signal.Signals) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "gossamer", "serve", "--port", port]
+    with subprocess.Popen(command, env=home.environ, cwd=home.root, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert next(line for line in process.stderr if "UI: http" in line)
+        process.send_signal(number)
+        assert process.stderr.read().strip() == "stopped"
+
+    assert process.returncode == 0
+    wait_for(lambda: not processes_of(home))
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_a_crawl_ends_in_mongodb_where_that_is_configured(
+    home: Home, site: str, mongo: services.Mongo, tmp_path: Path
+) -> None:
+    rates_source(home, site)
+    uri = f"{mongo.uri}/{mongo.database}_cli"
+
+    result = home.run("crawl", "rates", "--partition", DAY, GOSSAMER_MONGO_URI=uri)
+
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        database = client.get_default_database()
+        documents = database["rates"].count_documents({})
+        client.drop_database(database.name)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert documents == len(shop.rates(dt.date.fromisoformat(DAY)))
+    assert "collection rates" in result.stdout
+    assert uri not in result.stdout
+
+
+@pytest.mark.slow
+def test_a_crawl_whose_mongodb_is_away_says_so_and_that_the_table_is_published(home: Home, site: str) -> None:
+    rates_source(home, site)
+
+    result = home.run("crawl", "rates", "--partition", DAY, GOSSAMER_MONGO_URI="mongodb://127.0.0.1:9/x")
+
+    assert result.returncode == 1
+    assert f"rates {DAY} published" in result.stdout
+    assert "cause" in result.stdout
+    assert "MongoDB" in result.stdout

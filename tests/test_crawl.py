@@ -25,12 +25,16 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from gossamer import declarations
+from gossamer.cli import app
+from gossamer.crawl import process
 from gossamer.crawl.process import CrawlProcessError, Progress, run_crawl
-from gossamer.errors import CrawlError
+from gossamer.errors import CrawlError, PublicationRefusedError, SourceError
 from gossamer.lake import Lake
 from gossamer.manifest import Manifest
+from gossamer.publish.tables import gate
 from gossamer.settings import PROJECT, Settings
 from tests import mocksite
 from tests.mocksite import MockSite
@@ -89,8 +93,8 @@ class House:
         source = declarations.load(self.settings.sources)[name]
         return run_crawl(self.settings, source, KEY, output=self.log, **options)
 
-    def raw(self, name: str = "s") -> pl.DataFrame:
-        return self.lake.scan("raw", name, KEY).collect()
+    def raw(self, name: str = "s", layer: str = "raw") -> pl.DataFrame:
+        return self.lake.scan(layer, name, KEY).collect()
 
     def dead(self, name: str = "s") -> dict[str, dict[str, Any]]:
         rows = self.lake.scan("dead_letters", name, KEY).collect().to_dicts()
@@ -98,7 +102,7 @@ class House:
 
     def objects(self) -> list[str]:
         """What is in the lake, without progress, which says nothing about data."""
-        return sorted(path for path in self.lake.paths("") if not path.endswith(".progress.json"))
+        return sorted(path for path in self.lake.paths("") if not path.startswith("progress/"))
 
 
 @pytest.fixture
@@ -393,9 +397,100 @@ def test_a_page_that_is_required_may_not_be_gone_but_another_may(house: House, s
     house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
     passed = verdict(house.crawl())
     assert passed.passed and "1 gone" in passed.summary
-    required = {"required": ["no_such_callback", "/status/4.4$"]}
+    required = {"required": ["parse_page", "/status/4.4$"]}
     summary = closing(house, spider, {"urls": [f"{site.url}/list?1"]}, complete=required)
     assert summary == f"1 required page failed, e.g. {site.url}/status/404"
+
+
+def test_a_page_that_is_required_may_not_be_left_out_by_a_rule(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace('css="a"', 'urls=["/page/1", "/private/1"]')
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?1"]}, complete={"required": ["/private/"]})
+    assert summary == f"1 required page failed, e.g. {site.url}/private/1"
+
+
+def test_a_requirement_that_nothing_matches_is_a_fault_and_no_promise(house: House, site: MockSite) -> None:
+    seeds = {"urls": [f"{site.url}/list?2"]}
+    summary = closing(house, FOLLOW, seeds, complete={"required": ["parse_lst", "parse_page", "/shelf/"]})
+    assert summary == "complete.required: `parse_lst`, `/shelf/` matched no request"
+    limited = closing(house, FOLLOW, seeds, complete={"required": ["/page/2"]}, limits={"pages": 1})
+    assert "matched" not in limited, "a crawl that was stopped may not have come to it"
+
+
+def test_records_that_fail_in_a_pipeline_count_one_by_one(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace(
+        "import scrapy\n",
+        """import scrapy
+
+    class Broken:
+        def process_item(self, item):
+            if item["title"] == "bad":
+                raise KeyError("no such thing")
+            return item
+""",
+    )
+    spider = spider.replace('"RETRY_TIMES": 0', '"ITEM_PIPELINES": {Broken: 1}')
+    spider += '            yield from ({"title": "bad"} for _ in range(10) if response.url.endswith("/1"))\n'
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?3"]}, complete={"tolerate": 0.5})
+    assert summary == f"10 of 13 records failed in a pipeline (77 %, tolerated 50 %); e.g. {site.url}/page/1"
+
+
+def test_a_site_that_redirects_every_page_to_one_is_not_complete(house: House, site: MockSite) -> None:
+    def walls(count: int) -> str:
+        return FOLLOW.replace('css="a"', f'urls=["/page/1", *(f"/wall/{{n}}" for n in range({count}))]')
+
+    seeds = {"urls": [f"{site.url}/list?1"]}
+    summary = closing(house, walls(30), seeds)
+    assert "30 requests were redirected to known pages and only 2 fetched" in summary
+    assert f"e.g. {site.url}/wall/" in summary
+    house.declare(walls(5), seeds=seeds)
+    few = verdict(house.crawl())
+    assert few.passed and "5 redirected to known pages" in few.summary
+
+
+@pytest.mark.parametrize("text", ["finished", "enough", ""])
+def test_a_spider_that_closes_itself_is_not_complete_whatever_it_says(house: House, site: MockSite, text: str) -> None:
+    spider = FOLLOW + (
+        f"            if response.url.endswith('/3'):\n                raise scrapy.exceptions.CloseSpider({text!r})\n"
+    )
+    spider = spider.replace('"RETRY_TIMES": 0', '"CONCURRENT_REQUESTS": 1')
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?20"]})
+    assert "the spider closed itself" in summary and "known requests left" in summary
+    assert house.lake.current("incomplete", "s", KEY).notes["books"]["requests"]["excluded"] == {}
+
+
+def test_requests_that_a_component_of_the_spider_loses_are_not_taken_for_left_out(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace(
+        "import scrapy\n",
+        """import scrapy
+    from scrapy.core.scheduler import Scheduler
+
+    class Forgetful(Scheduler):
+        def enqueue_request(self, request):
+            return request.url.endswith("/2") or super().enqueue_request(request)
+""",
+    ).replace('"RETRY_TIMES": 0', '"SCHEDULER": Forgetful')
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?3"]})
+    assert summary == "1 known request went astray in the spider's own components"
+
+
+def test_requests_that_a_filter_keeps_back_are_counted_with_its_reason(house: House, site: MockSite) -> None:
+    spider = FOLLOW.replace('css="a"', 'urls=["/page/1", "/page/2", "/to?http://elsewhere.example/"]')
+    spider = spider.replace('name = "follow"', 'name = "follow"\n        allowed_domains = ["127.0.0.1"]')
+    spider += """
+        @classmethod
+        def from_crawler(cls, crawler, *args, **kwargs):
+            spider = super().from_crawler(crawler, *args, **kwargs)
+            crawler.signals.connect(spider.keep_back, signal=scrapy.signals.request_scheduled)
+            return spider
+
+        def keep_back(self, request):
+            if request.url.endswith("/2"):
+                raise scrapy.exceptions.IgnoreRequest("seen last week")
+"""
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    manifest = house.crawl()
+    assert verdict(manifest).passed, verdict(manifest).summary
+    assert manifest.notes["books"]["requests"]["excluded"] == {"ignored": 1, "off_site": 1}
 
 
 def test_a_spider_that_yields_nothing_fails_the_books(house: House, site: MockSite) -> None:
@@ -431,6 +526,90 @@ def test_limits_end_a_crawl_and_say_which(house: House, site: MockSite) -> None:
 def test_a_limit_that_is_just_enough_stops_nothing(house: House, site: MockSite) -> None:
     house.declare(FOLLOW, seeds={"urls": [f"{site.url}/list?3"]})
     assert verdict(house.crawl(pages=4)).passed
+
+
+# --- What a crawl that is not complete leaves -------------------------------------------------------------------------
+
+
+def test_a_crawl_that_is_not_complete_leaves_the_last_complete_one(house: House, site: MockSite) -> None:
+    objects, rows, manifest = small_partition(house, site)
+    before = house.lake.current("raw", "s", KEY)
+
+    limited = house.crawl(pages=2)
+
+    assert (limited.layer, limited.crawl_id) == ("incomplete", f"s/{KEY}/2")
+    assert house.raw().equals(rows) and house.lake.current("raw", "s", KEY) == before == manifest
+    assert house.raw(layer="incomplete")["title"].to_list() == house.raw(layer=limited.layer)["title"].to_list()
+    assert house.lake.current("incomplete", "s", KEY) == limited and limited.rows == 1
+    assert house.lake.current("dead_letters", "s", KEY).crawl_id == limited.crawl_id, "of the newest crawl"
+    assert status(house)["crawl"]["state"] == "incomplete" and status(house)["rows"] == {"incomplete": 1, "raw": 3}
+
+    whole = house.crawl()
+    assert (whole.layer, whole.crawl_id) == ("raw", f"s/{KEY}/3"), "generations count both"
+    assert house.objects() == objects, "an incomplete crawl is made good by a complete one"
+    assert status(house)["crawl"]["state"] == "complete"
+
+
+def status(house: House) -> Any:
+    """What `gossamer status` says of the one partition."""
+    places = ["--sources", str(house.settings.sources), "--lake", house.settings.lake]
+    result = CliRunner().invoke(app, ["status", "s", *places, "--json"], catch_exceptions=False)
+    (shown,) = json.loads(result.stdout)
+    return shown
+
+
+def test_the_gate_says_why_where_no_crawl_was_ever_complete(house: House, site: MockSite) -> None:
+    closing(house, FOLLOW, {"urls": [f"{site.url}/status/500"]})
+    with pytest.raises(PublicationRefusedError, match=r"incomplete/s: books_closed: 1 of 1 seed without an answer"):
+        gate(house.lake, "s", KEY)
+
+
+def test_partitions_of_any_name_do_not_share_an_object(house: House, site: MockSite) -> None:
+    segments = {"segments": ["a", "a.progress"]}
+    house.declare(FOLLOW, seeds={"urls": [f"{site.url}/list?1"]}, partitions=segments)
+    source = declarations.load(house.settings.sources)["s"]
+    manifests = {
+        key: run_crawl(house.settings, source, key, output=house.log) for key in reversed(segments["segments"])
+    }
+    assert {key: house.lake.current("raw", "s", key) for key in manifests} == manifests
+
+
+def test_behind_a_proxy_the_proxy_looks_names_up(house: House, site: MockSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", site.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    house.declare(PAGES, seeds={"urls": ["http://no-such-host.invalid/page/1"]}, fetch={})
+    check = verdict(house.crawl())
+    assert check.passed, check.summary
+
+
+# --- Text of pages ----------------------------------------------------------------------------------------------------
+
+
+def test_what_pages_say_cannot_command_a_terminal(house: House, site: MockSite) -> None:
+    evil = "\\x1b]0;owned\\x07\\x9b31m"
+    spider = FOLLOW.replace('css="a"', 'urls=["/page/1", "/page/2", "/page/3"]')
+    spider += f'''
+            if response.url.endswith("/1"):
+                raise ValueError("{evil}")
+            if response.url.endswith("/2"):
+                raise scrapy.exceptions.CloseSpider("{evil}")
+
+        async def start(self):
+            yield scrapy.Request(self.start_urls[0])
+            raise RuntimeError("{evil}")
+'''
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?1"]})
+    said = [summary, house.log.getvalue(), *(row["message"] for row in house.dead().values())]
+    assert any("owned" in text for text in said)
+    assert not [text for text in said if any(control in text for control in "\x1b\x07\x9b")]
+
+
+def test_a_password_in_a_seed_is_refused_and_not_repeated(house: House) -> None:
+    house.declare(FOLLOW, seeds={"urls": ["https://me:hunter2@shop.example/"]})
+    with pytest.raises(SourceError, match=r"seeds\.urls\.0: holds a user name or password.*http_user") as raised:
+        declarations.load(house.settings.sources)["s"]
+    assert "hunter2" not in str(raised.value)
 
 
 # --- Sources that cannot be crawled -----------------------------------------------------------------------------------
@@ -601,6 +780,7 @@ def test_no_crawl_goes_on_when_its_parent_is_killed(house: House, site: MockSite
     parent.wait(10)
     wait_for(lambda: not alive(int(children[0])))
     assert house.objects() == []
+    assert not list(tmp_path.glob("gossamer-*")), "its temporary rows go with it"
 
 
 def alive(pid: int) -> bool:
@@ -620,6 +800,43 @@ def test_leaving_run_crawl_leaves_no_process(house: House, site: MockSite) -> No
         house.crawl(on_progress=cancel)
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     assert not [pid for pid in children if b"gossamer.crawl" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert house.objects() == []
+
+
+def ending(statement: str) -> str:
+    """A spider whose callback does something to its process."""
+    return FOLLOW.replace("yield from response.follow_all", f"{statement}\n            yield from response.follow_all")
+
+
+def test_a_crawl_that_ends_itself_without_a_result_is_not_given_an_older_one(house: House, site: MockSite) -> None:
+    objects, rows, manifest = small_partition(house, site)
+    house.declare(ending("__import__('os')._exit(0)"), seeds={"urls": [f"{site.url}/list?3"]})
+    with pytest.raises(CrawlProcessError, match="ended without a result"):
+        house.crawl()
+    assert house.objects() == objects and house.lake.manifest("raw", "s", KEY) == manifest
+    assert house.raw().equals(rows)
+
+
+def test_a_callback_that_exits_ends_the_crawl_and_is_named(
+    house: House, site: MockSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "OVERTIME_SECONDS", 30.0)
+    seeds = {"urls": [f"{site.url}/list?3"]}
+    house.declare(ending("__import__('sys').exit('enough')"), seeds=seeds, limits={"duration": "1s"})
+    with pytest.raises(CrawlProcessError, match=r"SystemExit: enough \(.*spider\.py:\d+\)") as raised:
+        house.crawl()
+    assert raised.value.exit_code == 1 and house.objects() == []
+
+
+def test_a_callback_that_blocks_does_not_outlive_the_limit_of_duration(
+    house: House, site: MockSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "OVERTIME_SECONDS", 3.0)
+    monkeypatch.setattr(process, "STOP_SECONDS", 1.0)
+    seeds = {"urls": [f"{site.url}/list?3"]}
+    house.declare(ending("__import__('time').sleep(60)"), seeds=seeds, limits={"duration": "1s"})
+    with pytest.raises(CrawlProcessError, match=r"limits\.duration \(0:00:01\) did not end it"):
+        house.crawl()
     assert house.objects() == []
 
 

@@ -22,6 +22,8 @@ from gossamer.source import Source
 from tests import services
 from tests.publications import declare, finish_and_publish, product, products
 
+pytestmark = pytest.mark.service
+
 MONDAY, TUESDAY = "2026-11-16", "2026-11-17"
 
 
@@ -133,6 +135,7 @@ def test_a_row_without_its_key_is_counted_and_not_written(lake: Lake, shop: Sour
     assert list(stocks(uri)) == ["a"]
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_batch_all_arrive(lake: Lake, shop: Source, uri: str) -> None:
     finish_and_publish(lake, shop, MONDAY, products([product(f"p{number}") for number in range(1201)]))
     assert upsert(lake, shop, MONDAY, uri) == MongoCounts(1201, 1201, 0, 0, 0)
@@ -145,6 +148,7 @@ def upsert_day(lake_uri: str, folder: str, key: str, uri: str) -> int:
     return upsert(Lake(lake_uri), declarations.read(Path(folder) / "source.yaml"), key, uri).rows
 
 
+@pytest.mark.slow
 def test_days_written_at_once_in_any_order_end_with_the_newest(lake: Lake, shop: Source, uri: str) -> None:
     days = [f"2026-11-{day:02}" for day in range(1, 9)]
     for number, key in enumerate(days, 1):

@@ -138,6 +138,36 @@ def test_a_site_that_is_down_is_a_failed_check_that_says_so(platform: Installati
     assert "refused" in words
 
 
+def test_an_incomplete_crawl_is_refused_shown_and_leaves_the_partition_that_is_there(platform: Installation) -> None:
+    assert platform.run("rates", DAY).success
+    before, raw = rows(platform, "rates"), platform.lake.current("raw", "rates", DAY)
+    spider(
+        platform,
+        "rates",
+        "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n    def parse(self, response):\n"
+        "        yield {'currency': 'EUR'}\n        raise KeyError('the table moved')\n",
+    )
+    result = platform.run("rates", DAY)
+    assert not result.success and "parse_error" in why(result)
+    (shown,) = (m for m in result.get_asset_materialization_events() if m.asset_key == dg.AssetKey(["raw", "rates"]))
+    about = shown.step_materialization_data.materialization.metadata
+    assert f"/incomplete/rates/{DAY}.parquet" in str(about["object"].value)
+    assert about["dagster/row_count"].value == 1
+    assert platform.lake.current("raw", "rates", DAY) == raw
+    for layer in ("clean", "enriched", "published"):
+        assert platform.materialise(f"{layer}/rates", DAY).success, "the layers read the last complete crawl"
+    key = ["currency"]
+    assert rows(platform, "rates").sort(key).equals(before.sort(key))
+
+
+def test_publishing_what_no_complete_crawl_ever_brought_says_what_failed(platform: Installation, site: str) -> None:
+    rewrite(platform, "rates/source.yaml", site, "http://127.0.0.1:9")
+    assert not platform.run("rates", DAY).success
+    result = platform.materialise("published/rates", DAY)
+    assert not result.success
+    assert "books_closed: 1 of 1 seed without an answer" in why(result)
+
+
 def test_a_spider_that_raises_is_a_failed_check_with_the_exception(platform: Installation) -> None:
     spider(
         platform,

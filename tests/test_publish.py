@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from gossamer.errors import LakeError, PartitionKeyError, PublicationRefusedError, SchemaConflictError
 from gossamer.lake import Lake, object_path, stage
@@ -34,6 +36,12 @@ from tests.publications import (
 )
 
 KEY = "2026-11-20"
+BLOCKING = [
+    ("raw", "books_closed"),
+    ("clean", "record_key"),
+    ("clean", "expectations_critical"),
+    ("enriched", "joins_matched"),
+]
 
 
 @pytest.fixture
@@ -68,9 +76,7 @@ def test_a_checked_partition_is_published_with_where_it_came_from(lake: Lake, sh
     assert entry.time.tzinfo is not None
 
 
-@pytest.mark.parametrize(
-    ("layer", "name"), [("raw", "books_closed"), ("clean", "expectations_critical"), ("enriched", "joins_matched")]
-)
+@pytest.mark.parametrize(("layer", "name"), BLOCKING)
 def test_a_failed_blocking_check_of_any_layer_keeps_readers_on_the_last_good_version(
     lake: Lake, shop: Source, layer: str, name: str
 ) -> None:
@@ -84,9 +90,7 @@ def test_a_failed_blocking_check_of_any_layer_keeps_readers_on_the_last_good_ver
     assert skus(lake, shop) == ["good"]
 
 
-@pytest.mark.parametrize(
-    ("layer", "name"), [("raw", "books_closed"), ("clean", "expectations_critical"), ("enriched", "joins_matched")]
-)
+@pytest.mark.parametrize(("layer", "name"), BLOCKING)
 def test_a_check_that_was_never_made_is_no_verdict(lake: Lake, shop: Source, layer: str, name: str) -> None:
     finish(lake, shop, KEY, products([product("a")]), {layer: [passed("something_else")]})
     with pytest.raises(PublicationRefusedError, match=f"{layer}/shop: {name} was never evaluated"):
@@ -179,6 +183,39 @@ def test_every_segment_that_may_be_declared_is_a_partition_of_its_own(lake: Lake
     finish_and_publish(lake, source, f"{KEY}|{segment}", products([product("mine")]))
     assert skus(lake, source, f"{KEY}|{segment}") == ["mine"]
     assert skus(lake, source) == ["mine", "other"]
+
+
+def restored(table: DeltaTable) -> None:
+    table.restore(0)
+
+
+def emptied(table: DeltaTable) -> None:
+    table.delete(f"partition_key = '{KEY}'")
+
+
+@pytest.mark.parametrize("change", [restored, emptied])
+def test_rows_that_others_took_out_of_the_table_come_back_when_they_are_published_again(
+    lake: Lake, shop: Source, change: Callable[[DeltaTable], None]
+) -> None:
+    finish_and_publish(lake, shop, KEY, products([product("old")]))
+    finish_and_publish(lake, shop, KEY, products([product("new")]))
+    finish_and_publish(lake, shop, "2026-11-19", products([product("other")]))
+    change(DeltaTable(lake.table_url(shop.name)))
+    again = publish(lake, shop, KEY)
+    assert skus(lake, shop, KEY) == ["new"]
+    assert history(lake, shop.name)[0].version == again.version == 4
+    assert publish(lake, shop, KEY) == again
+
+
+def test_a_table_that_was_vacuumed_still_has_what_was_published(lake: Lake, shop: Source) -> None:
+    finish_and_publish(lake, shop, KEY, products([product("old")]))
+    published = finish_and_publish(lake, shop, KEY, products([product("new")]))
+    table = DeltaTable(lake.table_url(shop.name))
+    assert table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    table = DeltaTable(lake.table_url(shop.name))
+    assert table.version() > published.version
+    assert publish(lake, shop, KEY) == published
+    assert DeltaTable(lake.table_url(shop.name)).version() == table.version()
 
 
 # -- types ------------------------------------------------------------------------------------------------------------
@@ -292,6 +329,7 @@ def run_writers(lake: Lake, folder: Path, keys: list[list[str]]) -> None:
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
+@pytest.mark.slow
 def test_eight_processes_publish_into_one_new_table_at_once(lake: Lake, shop: Source) -> None:
     keys = [[f"2026-{month:02}-{day:02}" for day in (1, 2, 3)] for month in range(1, 9)]
     run_writers(lake, shop.folder.parent, keys)
@@ -303,17 +341,41 @@ def test_eight_processes_publish_into_one_new_table_at_once(lake: Lake, shop: So
     assert sorted(entry.partition for entry in history(lake, shop.name)) == sorted(counts)
 
 
+@pytest.mark.slow
 def test_the_same_partition_published_by_several_processes_at_once_is_published_once(lake: Lake, shop: Source) -> None:
     finish_and_publish(lake, shop, "2026-11-19", products([product("other")]))
     finish(lake, shop, KEY, products([product("a")]))
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         task = (lake.uri, str(shop.folder.parent), "shop", KEY)
         published = pool.starmap_async(publish_once, [task] * 8, chunksize=1).get(120)
+        pool.close()
+        pool.join()  # leaving the block would send a SIGTERM, which this process may have been started to ignore
     assert len({publication.version for publication in published}) == 1
     assert [entry.partition for entry in history(lake, shop.name)] == [KEY, "2026-11-19"]
     assert skus(lake, shop) == ["a", "other"]
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["new table", "old table"])
+def test_a_publication_that_was_overtaken_by_a_newer_one_does_not_overwrite_it(
+    lake: Lake, shop: Source, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    if not first:
+        finish_and_publish(lake, shop, KEY, products([product("oldest")]))
+    finish(lake, shop, KEY, products([product("older")]))
+    write = pl.LazyFrame.sink_delta
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        finish_and_publish(lake, shop, KEY, products([product("newer")]))
+        return write(*args, **options)
+
+    monkeypatch.setattr(pl.LazyFrame, "sink_delta", overtaken)
+    with pytest.raises(PublicationRefusedError, match="the data was replaced while it was published"):
+        publish(lake, shop, KEY)
+    assert skus(lake, shop) == ["newer"]
+
+
+@pytest.mark.slow
 def test_readers_never_see_half_a_partition_while_its_writer_is_killed(lake: Lake, shop: Source) -> None:
     finish_and_publish(lake, shop, KEY, products([product("a")]))
     spawn = multiprocessing.get_context("spawn")
@@ -346,8 +408,35 @@ def test_a_damaged_table_is_named_with_its_place(lake: Lake, shop: Source) -> No
     (log,) = (Path(lake.table_url(shop.name)) / "_delta_log").glob("*.json")
     log.write_text("not json\n")
     finish(lake, shop, KEY, products([product("b")]))
-    with pytest.raises(LakeError, match=r"published/shop .*Readers keep the version they have"):
+    named = pytest.raises(LakeError, match=r"published/shop cannot be read.*bring its folder back from a backup")
+    with named:
         publish(lake, shop, KEY)
+    with named:
+        lake.scan_published(shop.name)
+    with named:
+        history(lake, shop.name)
+
+
+def test_a_version_that_the_table_does_not_have_is_named(lake: Lake, shop: Source) -> None:
+    finish_and_publish(lake, shop, KEY, products([product("a")]))
+    with pytest.raises(LakeError, match="published/shop cannot be read at version 7"):
+        lake.scan_published(shop.name, version=7)
+
+
+def test_what_killed_writers_of_a_partition_left_goes_with_its_next_commit_and_a_live_writers_file_stays(
+    lake: Lake, shop: Source
+) -> None:
+    made = finish(lake, shop, KEY, products([product("a")]))
+    place = Path(lake.url(object_path("clean", shop.name, KEY)))
+    left, live = (place.with_name(f"{place.name}#{number}") for number in (1, 2))
+    about, other = place.with_name(f"{KEY}.json#1"), place.with_name("2026-11-19.parquet#1")
+    for file in (left, live, about, other):
+        file.write_bytes(b"half")
+    for file in (left, about, other):
+        os.utime(file, (0, 0))
+    with stage(products([product("b")])) as staged:
+        lake.commit("clean", shop.name, KEY, staged, inputs=made["clean"].inputs)
+    assert {path.name for path in place.parent.glob("*#*")} == {live.name, other.name}
 
 
 # -- S3 ---------------------------------------------------------------------------------------------------------------
@@ -360,6 +449,7 @@ def s3_lake(s3: services.S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Lake(f"s3://{s3.bucket}/{tmp_path.name}")
 
 
+@pytest.mark.service
 def test_on_s3_a_partition_is_published_replaced_refused_and_read_back(s3_lake: Lake, tmp_path: Path) -> None:
     partitions = "{period: daily, start: 2026-01-01, segments: [a.b]}"
     source = declare(tmp_path / "sources", partitions=partitions, fields=SHOP_FIELDS)
@@ -378,6 +468,8 @@ def test_on_s3_a_partition_is_published_replaced_refused_and_read_back(s3_lake: 
     assert skus(s3_lake, source) == ["b"]
 
 
+@pytest.mark.slow
+@pytest.mark.service
 def test_on_s3_several_processes_publish_into_one_new_table_at_once(s3_lake: Lake, tmp_path: Path) -> None:
     source = declare(tmp_path / "sources", partitions=DAYS)
     keys = [[f"2026-{month:02}-{day:02}" for day in (1, 2)] for month in range(1, 5)]

@@ -4,7 +4,7 @@ One module a group of commands; what they show and how they write JSON is in `te
 before a command needs it: `gossamer --help` answers at once.
 
 Exit codes: 0 well; 1 the answer is "no" (something is broken, a check failed, nothing was published); 2 the question
-was wrong (one line a fault on stderr, with what to do); 130 stopped by Ctrl-C.
+was wrong (one line a fault on stderr, with what to do); 130 stopped by Ctrl-C (`serve`, which ends so, gives 0).
 """
 
 import os
@@ -16,7 +16,7 @@ import typer
 
 from gossamer import __version__
 from gossamer.cli import authoring, crawling, reading, serving
-from gossamer.cli.terminal import fail, note
+from gossamer.cli.terminal import LakeOption, SourcesOption, fail, note
 from gossamer.errors import GossamerError
 
 app = typer.Typer(
@@ -45,9 +45,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    sources: SourcesOption = None,
+    lake: LakeOption = None,
 ) -> None:
     """Websites as data assets people can trust."""
+    # Places stand before or after the command; after it, they count.
+    context.default_map = {name: {"sources": sources, "lake": lake} for name in _names()}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -74,10 +79,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code)
 
 
+def _names() -> list[str]:
+    return [command.name for command in app.registered_commands if command.name]
+
+
 def _usage(message: str, arguments: Sequence[str]) -> str:
     first = next(iter(arguments), "")
-    given = first if first in {command.name for command in app.registered_commands} else None
+    given = first if first in _names() else None
     text = " ".join(message.split()).rstrip(".") or "The command is incomplete"
-    if first.partition("=")[0] in ("--sources", "--lake", "--json"):
-        return f"{text}. Options stand after the command: gossamer ls {first}"
+    if first == "--json":
+        return f"{text}. It stands after the command: gossamer ls --json"
     return f"{text}. See: gossamer {given + ' ' if given else ''}--help"

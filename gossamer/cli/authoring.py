@@ -1,6 +1,8 @@
 """Commands for who writes a source: `new`, `try` and `check`."""
 
 import json
+import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from gossamer.manifest import CheckResult
     from gossamer.source import Source
 
+#: Ways to fail that a try shows.
+SHOWN_LETTERS = 10
+
 NameArgument = Annotated[str, typer.Argument(help="Name of the source.", metavar="NAME")]
 
 
@@ -50,15 +55,16 @@ def new(
         "source.yaml": "what is crawled, when, and which fields a record has",
         "spider.py": "how a page becomes records: an ordinary Scrapy spider",
         "expectations.json": "what must hold before anything is published",
-        "test_spider.py": "a test over the saved page",
+        f"test_{name}.py": "a test over the saved page; it says what to change in it",
         "fixtures/page.html": "the page" if not made.why_sample else "a sample page",
     }
     for file in made.files:
-        console.print(Text.assemble(f"    {file:<20}", (about.get(file, ""), "dim")))
+        console.print(Text.assemble(f"    {file:<20}", " ", (about.get(file, ""), "dim")), soft_wrap=True)
     if made.why_sample:
         terminal.note(f"{url} could not be saved ({made.why_sample}); fixtures/page.html is a sample. Replace it.")
     given = f" --sources {settings.sources}" if sources else ""
-    console.print(f"\nNext:  gossamer try {name}{given}\n       pytest {made.folder}", soft_wrap=True)
+    console.print(Text(f"\nNext:  gossamer try {name}{given}"), soft_wrap=True)
+    console.print(Text(f"Test:  pytest {made.folder}   (pytest comes with: make setup-dev)"), soft_wrap=True)
 
 
 # -- try --------------------------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ def _run_trial(settings: Settings, source: "Source", partition: str | None, page
         manifest = run_crawl(place, source, key, pages=pages, on_progress=report, output=log)
         say("Cleaning and checking")
         with transform.computing(source):
-            typed = records.clean(source, throw_away.scan("raw", source.name, key), key).collect()
+            typed = records.clean(source, throw_away.scan(manifest.layer, source.name, key), key).collect()
             kept = records.deduplicate(source, typed.lazy()).collect().height
         checks = records.checks(source, records.count(source, manifest.rows, typed.lazy(), kept))
         checks += evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
@@ -171,13 +177,35 @@ def _show_trial(console: Console, source: "Source", trial: Trial, pages: int) ->
         console.print(Text(f"\nUndeclared fields, kept as JSON in `extra`: {terminal.clean(names)}"), soft_wrap=True)
     _show_checks(console, trial, pages)
     if trial.letters.height:
-        console.print()
-        letters = trial.letters.head(10).select("reason", "status", "url", "message").rows()
-        console.print(terminal.table(["dead letter", "status", "url", "message"], letters, ["status"]))
+        console.print("\nDead letters")
+        for line in _letters(source, trial.letters):
+            terminal.say(console, Text.assemble(terminal.BAD, f" {terminal.clean(line)}"))
     if not rows:
-        more = f"The first pages may only lead to others: gossamer try {source.name} --pages {pages * 5}"
-        look = "Look at what the spider yields, and at the dead letters."
-        terminal.say(console, Text(f"\nNo record came. {more if trial.limited else look}"))
+        terminal.say(console, Text(f"\nNo record came. {_advice(source, trial, pages)}"))
+
+
+def _letters(source: "Source", letters: "pl.DataFrame") -> Iterator[str]:
+    """One line for each way in which requests failed, the most frequent first, with the line of code that raised."""
+    ways: dict[str, list[str]] = {}
+    for reason, url, message in letters.select("reason", "url", "message").iter_rows():
+        raised = re.search(r" \([^()]+:\d+\)$", message)
+        words, place = (message[: raised.start()], raised[0]) if raised else (message, "")
+        said = f"{reason}: {terminal.cell(words, 200)}{place.replace(f'{source.folder}{os.sep}', '')}"
+        ways.setdefault(said, []).append(url)
+    most = sorted(ways.items(), key=lambda way: -len(way[1]))
+    for said, urls in most[:SHOWN_LETTERS]:
+        yield f"{said}, at {urls[0]}" + (f" and {len(urls) - 1:,} more" if len(urls) > 1 else "")
+    if len(most) > SHOWN_LETTERS:
+        yield f"and {len(most) - SHOWN_LETTERS} other messages (see: --json)"
+
+
+def _advice(source: "Source", trial: Trial, pages: int) -> str:
+    reasons = set(trial.letters["reason"])
+    if reasons & {"parse_error", "pipeline_error"}:
+        return "The spider's own code raised: mend it where the dead letters say."
+    if trial.limited:
+        return f"The first pages may only lead to others: gossamer try {source.name} --pages {pages * 5}"
+    return f"Look at what the spider yields{', and at the dead letters' if reasons else ''}."
 
 
 def _show_checks(console: Console, trial: Trial, pages: int) -> None:
@@ -256,8 +284,8 @@ def _trial_as_data(source: "Source", trial: Trial) -> dict[str, Any]:
 
 
 def check(sources: SourcesOption = None, as_json: JsonOption = False) -> int:
-    """Validate every source: declaration, spider, transform, expectations. Exit 1: something is broken."""
-    from gossamer.cli.inspection import inspect_all
+    """Validate declarations, spiders, transforms, expectations and marts. Exit 1: something is broken."""
+    from gossamer.cli.inspection import inspect_all, inspect_marts
 
     settings = Settings.load(sources)
     declarations = terminal.load(settings)
@@ -266,15 +294,20 @@ def check(sources: SourcesOption = None, as_json: JsonOption = False) -> int:
         for name, found in inspect_all(settings, list(declarations.sources)):
             findings[name] = found
             say(f"Loading spiders and expectations: {len(findings)} of {len(declarations.sources)}")
+        say("Reading the marts' dbt project")
+        marts = inspect_marts(settings, list(declarations.sources))
     problems = {error.name: [str(problem) for problem in error.problems] for error in declarations.errors}
     problems |= {name: [line for lines in found.values() for line in lines] for name, found in findings.items()}
     broken = sum(1 for lines in problems.values() if lines)
     if as_json:
         shown = [{"name": name, "ok": not lines, "problems": lines} for name, lines in sorted(problems.items())]
-        terminal.write_json({"ok": not broken, "sources": shown, "mongodb": bool(settings.mongo_uri)})
+        about = {"sources": shown, "marts": {"ok": not marts, "problems": marts}, "mongodb": bool(settings.mongo_uri)}
+        terminal.write_json({"ok": not broken and not marts, **about})
     else:
         _show_findings(terminal.out(), settings, declarations, findings, problems, broken)
-    return 1 if broken else 0
+        for line in marts:
+            terminal.say(terminal.out(), Text.assemble("\n", terminal.BAD, f" {terminal.clean(line)}"))
+    return 1 if broken or marts else 0
 
 
 def _show_findings(

@@ -4,6 +4,7 @@ Dagster runs in a process of its own, so that its UI, `status` and `query` agree
 from the lake: the crawl's progress object, then the manifests of the layers, then the publication.
 """
 
+import json
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gossamer.cli import terminal
+from gossamer.cli import marks, terminal
 from gossamer.cli.terminal import JsonOption, LakeOption, PartitionOption, SourcesOption
 from gossamer.errors import ConfigurationError, LakeError
 from gossamer.instance import prepare_home
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from gossamer.lake import Lake
     from gossamer.source import Source
 
-LAYERS = ("raw", "dead_letters", "clean", "enriched", "published")
 STEPS = {"raw": "crawl", "clean": "clean", "enriched": "enrich", "published": "publish"}
 POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -52,7 +52,10 @@ def crawl(
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Crawl, clean, check and publish one partition. Exit 0 only if it was published."""
+    """Crawl, clean, check and publish one partition, into MongoDB too where it is configured.
+
+    Exit 0 only if all of that was done. Marts are refreshed by a running `gossamer serve`.
+    """
     settings = Settings.load(sources, lake)
     source = terminal.load(settings)[name]
     if partition and all_segments:
@@ -61,11 +64,12 @@ def crawl(
     for key in keys:
         source.partition(key)
     with stoppable():
+        marks.end_dead_runs(settings)
         results = [_crawl(settings, source, key, quiet=as_json) for key in keys]
     if as_json:
         shown = [result.as_data() for result in results]
         terminal.write_json(shown if all_segments else shown[0])
-    return 0 if all(result.published for result in results) else 1
+    return 0 if all(result.complete for result in results) else 1
 
 
 def current_partition(source: "Source") -> str:
@@ -111,6 +115,8 @@ class Watch:
     lake: "Lake"
     source: str
     key: str
+    log: Path
+    waiting: bool = False
     began: float = field(default_factory=time.monotonic)
     before: dict[str, str] = field(default_factory=dict)
     done: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -129,21 +135,26 @@ class Watch:
 
         with suppress(LakeError):
             if "raw" not in self.done:
-                self.progress = state.running(self.lake, self.source, self.key) or self.progress
+                told = state.running(self.lake, self.source, self.key)
+                self.progress = told[0] if told else self.progress
+                self.waiting = _is_waiting(self.log)
             for layer, version in self._versions().items():
                 manifest = self.lake.manifest(layer, self.source, self.key)
                 if version != self.before.get(layer) and layer not in self.done and manifest:
                     self.done[layer] = (manifest.rows, self.elapsed)
 
     def _versions(self) -> dict[str, str]:
-        layers = ("raw", "clean", "enriched")
+        layers = ("raw", "incomplete", "clean", "enriched")
         found = {layer: self.lake.manifest(layer, self.source, self.key) for layer in layers}
         return {layer: manifest.version for layer, manifest in found.items() if manifest}
 
 
 @dataclass(frozen=True)
 class Result:
-    """How it ended. `fresh` names the layers that this crawl made; older ones are not its result."""
+    """How it ended. `fresh` names the layers that this crawl made; older ones are not its result.
+
+    `table` and `collection` are where readers find it; the collection is "" without MongoDB.
+    """
 
     state: "State"
     fresh: frozenset[str]
@@ -153,10 +164,17 @@ class Result:
     seconds: float
     report: str
     table: str
+    collection: str
 
     @property
     def published(self) -> bool:
-        return self.exit_code == 0 and "enriched" in self.fresh and self.state.is_published
+        """Readers of the table see what this crawl made."""
+        return "enriched" in self.fresh and self.state.is_published
+
+    @property
+    def complete(self) -> bool:
+        """It is published, and whatever comes after that was done."""
+        return self.published and self.exit_code == 0
 
     def as_data(self) -> dict[str, Any]:
         from gossamer.cli.reading import checks_as_data
@@ -181,8 +199,8 @@ def _crawl(settings: Settings, source: "Source", key: str, quiet: bool) -> Resul
     from gossamer.lake import Lake, object_path
 
     place = Lake(settings.lake)
-    watch = Watch(place, source.name, key)
     log = _log_file(settings, source, key)
+    watch = Watch(place, source.name, key, log)
     console = terminal.err() if quiet else terminal.out()
     with log.open("wb") as output, _dagster(settings, source, key, output) as process:
         _watch(process, watch, console)
@@ -192,7 +210,8 @@ def _crawl(settings: Settings, source: "Source", key: str, quiet: bool) -> Resul
     fresh = frozenset(watch.done)
     cause = _cause(log, code) if code else ""
     report = place.url(object_path("reports", source.name, key, ".html"))
-    result = Result(now, fresh, code, log, cause, watch.elapsed, report, place.table_url(source.name))
+    collection = source.name if settings.mongo_uri else ""
+    result = Result(now, fresh, code, log, cause, watch.elapsed, report, place.table_url(source.name), collection)
     if not quiet:
         _show(console, result)
     return result
@@ -208,23 +227,36 @@ def _log_file(settings: Settings, source: "Source", key: str) -> Path:
 
 @contextmanager
 def _dagster(settings: Settings, source: "Source", key: str, output: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """`dagster asset materialize` of the source's layers; whatever it started is gone when the context is left."""
-    selection = " or ".join(f'key:"{layer}/{source.name}"' for layer in LAYERS)
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", selection]
-    process = subprocess.Popen(
-        [*command, "--partition", key, "-m", "definitions"],
-        cwd=PROJECT,
-        # The command is superseded by `dg launch`, which needs one more package: not worth a warning a crawl.
-        env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        _stop(process)
+    """The source's job, run by Dagster here; whatever it started is gone when the context is left."""
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", source.name]
+    with marks.mark(settings) as mark:
+        process = subprocess.Popen(
+            [*command, "--tags", json.dumps({**_partition_tags(source, key), marks.TAG: mark.name})],
+            cwd=PROJECT,
+            # The command is superseded by `dg launch`, which needs one more package: not worth a warning a crawl.
+            env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[mark.file],
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+            marks.settle(settings, mark, process.returncode)
+
+
+def _partition_tags(source: "Source", key: str) -> dict[str, str]:
+    """How Dagster is told the partition of a run; in two dimensions it wants each of them too."""
+    from gossamer.partition import SEPARATOR
+
+    tags = {"dagster/partition": key}
+    if source.spec.partitions.period and source.spec.partitions.segments:
+        period, _, segment = key.partition(SEPARATOR)
+        tags |= {"dagster/partition/period": period, "dagster/partition/segment": segment}
+    return tags
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -243,6 +275,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _is_waiting(log: Path) -> bool:
+    """Whether the last word of Dagster's log on the crawl's step is that its pool is taken."""
+    said = re.findall(r"STEP_START|blocked by limit for pool crawl_", log.read_text("utf-8", "replace"))
+    return bool(said) and said[-1] != "STEP_START"
 
 
 def _cause(log: Path, code: int) -> str:
@@ -277,7 +315,8 @@ def _watch(process: "subprocess.Popen[bytes]", watch: Watch, console: Console) -
             else:
                 for layer in watch.done.keys() - told:
                     told.add(layer)
-                    console.print(Text(f"{STEPS[layer]}: {terminal.count(watch.done[layer][0], 'row')}"))
+                    word = STEPS.get(layer, "crawl, incomplete")
+                    console.print(Text(f"{word}: {terminal.count(watch.done[layer][0], 'row')}"))
                 if watch.elapsed >= next_line:
                     next_line = watch.elapsed + LINE_SECONDS
                     at = f"{terminal.clock(watch.elapsed)}  {watch.source} {watch.key}"
@@ -289,9 +328,13 @@ def _watch(process: "subprocess.Popen[bytes]", watch: Watch, console: Console) -
 def _now_doing(watch: Watch) -> str:
     if "raw" in watch.done:
         return next((f"{word} ..." for layer, word in STEPS.items() if layer not in watch.done), "publish ...")
+    if watch.waiting:
+        return f"waiting for another crawl of {watch.source}"
     if not watch.progress:
-        return "starting"
+        return "starting Dagster"
     now = watch.progress
+    if not now.pages and not now.errors:
+        return "waiting for the first page"
     counts = ((now.pages, "page"), (now.records, "record"), (now.errors, "error"))
     return ", ".join(terminal.count(number, noun) for number, noun in counts) + f", {now.rate:.1f} pages/s"
 
@@ -318,7 +361,7 @@ def _show(console: Console, result: Result) -> None:
     """The end of it: what came, what the checks say, what readers see, where to look."""
     state = result.state
     entry = state.published
-    title = Text.assemble(terminal.mark(result.published), " ", (state.source, "bold"), f" {state.partition} ")
+    title = Text.assemble(terminal.mark(result.complete), " ", (state.source, "bold"), f" {state.partition} ")
     if result.published and entry:
         rows, took = terminal.count(entry.rows, "row"), terminal.clock(result.seconds)
         said = f"published: {rows}, version {entry.version}, in {took}"
@@ -327,11 +370,11 @@ def _show(console: Console, result: Result) -> None:
     else:
         said = "not published"
     console.print(title.append(said), soft_wrap=True)
-    for layer in ("raw", "clean", "enriched"):
+    for layer in ("raw", "incomplete", "clean", "enriched"):
         if layer not in result.fresh:
             continue
         manifest = state.manifests[layer]
-        console.print(Text(f"  {layer:<9}{terminal.count(manifest.rows, 'row')}", "dim"))
+        console.print(Text(f"  {layer:<8} {terminal.count(manifest.rows, 'row')}", "dim"))
         for check in manifest.checks:
             text = terminal.clean(f" {check.name}: {check.summary}")
             terminal.say(console, Text.assemble("    ", terminal.mark(check.passed, check.blocking), text))
@@ -343,7 +386,9 @@ def _show(console: Console, result: Result) -> None:
         places["table"] = result.table
         where = f"partition_key = '{state.partition}'"
         places["query"] = f'gossamer query "select * from {state.source} where {where}"'  # noqa: S608  (to be read)
-    else:
+    if result.complete and result.collection:
+        places["mongo"] = f"collection {result.collection}"
+    if not result.complete:
         places["log"] = str(result.log)
     for word, value in places.items():
         console.print(Text.assemble((f"  {word:<9}", "dim"), value), soft_wrap=True)

@@ -1,5 +1,7 @@
 """What of a sound declaration only running its code can tell: spider, transform and suite are loaded for a look.
 
+So are the marts, by what makes assets of them.
+
 Runs in processes of its own (`python -m gossamer.cli.inspection`), because a source's module may do anything when it
 is imported: exit, hang, crash. One process looks at many sources; where one ends it, the next takes the rest.
 """
@@ -26,6 +28,8 @@ from gossamer.source import Source
 
 #: Importing a spider takes milliseconds; Great Expectations, loaded once, takes seconds on a busy machine.
 SECONDS = 60.0
+#: dbt's own time-out, within it, is shorter.
+MARTS_SECONDS = 180.0
 PARTS = ("spider", "transform", "suite")
 
 Findings = dict[str, list[str]]
@@ -53,6 +57,20 @@ def inspect_all(settings: Settings, names: Sequence[str]) -> Iterator[tuple[str,
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def inspect_marts(settings: Settings, names: Sequence[str]) -> list[str]:
+    """What is wrong with the dbt project, in dbt's words; what loads it needs Dagster, and runs in its own process."""
+    command = [sys.executable, "-m", "assets.marts", *names]
+    environ = {**os.environ, **settings.environ()}
+    try:
+        run = subprocess.run(
+            command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=MARTS_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return [f"marts: reading {settings.dbt_project} took longer than {MARTS_SECONDS:.0f} s."]
+    said = (run.stdout if run.stdout.strip() else run.stderr).decode(errors="replace").strip()
+    return [f"marts: {said}"] if run.returncode else []
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[bytes]:

@@ -1,9 +1,11 @@
 """Commands that look: `ls`, `status` and `query`. They read declarations and the lake, and change nothing."""
 
 import csv
+import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +20,7 @@ from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from gossamer.cli.state import State
+    from gossamer.declarations import Declarations
     from gossamer.partition import Partitions
 
 #: Rows of a query shown as a table; files and pipes (`--csv`, `--json`) get all of them.
@@ -145,10 +148,9 @@ def _crawl(one: "State") -> Text:
         silent = (datetime.now(UTC) - one.heard).total_seconds() if one.heard else 0.0
         sign = f" (last sign of life {silent:.0f} s ago)" if silent > SIGN_SECONDS else ""
         return Text(said + sign, "yellow" if sign else "cyan")
-    raw = one.manifests.get("raw")
-    if raw is None:
+    if one.crawled is None:
         return Text("no result", "dim")
-    when = terminal.ago(raw.written_at)
+    when = terminal.ago(one.crawled.written_at)
     return Text(when) if one.crawl == "complete" else Text(f"incomplete, {when}", "red")
 
 
@@ -171,14 +173,14 @@ def _marks(one: "State") -> Text:
 
 
 def _as_data(one: "State") -> dict[str, Any]:
-    raw = one.manifests.get("raw")
+    crawled = one.crawled
     return {
         "source": one.source,
         "partition": one.partition,
         "crawl": {
             "state": one.crawl,
-            "crawl_id": raw.crawl_id if raw else None,
-            "time": raw.written_at if raw else None,
+            "crawl_id": crawled.crawl_id if crawled else None,
+            "time": crawled.written_at if crawled else None,
             "progress": one.progress and one.progress.model_dump(),
             "last_sign_of_life": one.heard,
         },
@@ -220,6 +222,9 @@ def query(
         raise ConfigurationError('The query is empty. For example: gossamer query "select count(*) from shop"')
     settings = Settings.load(sources, lake)
     declarations = terminal.load(settings)
+    if names := [error.name for error in declarations.errors]:
+        broken = f"{terminal.count(len(names), 'source')} broken: {', '.join(names)} (see: gossamer check)"
+        terminal.note(f"{broken}; what was published before can be asked.")
     with duck.connect(settings, declarations) as connection:
         try:
             cursor = connection.execute(sql)
@@ -228,11 +233,12 @@ def query(
             if as_csv:
                 _write_csv(columns, islice(rows, limit))
             elif as_json:
+                _refuse_same_names(columns)
                 terminal.write_json([dict(zip(columns, row, strict=True)) for row in islice(rows, limit)])
             else:
                 _show(columns, rows, limit or SHOWN_ROWS)
         except duckdb.Error as error:
-            raise QueryError(_in_words(error, connection, declarations.sources)) from error
+            raise QueryError(_in_words(error, connection, declarations)) from error
 
 
 class QueryError(ConfigurationError):
@@ -244,10 +250,25 @@ def _fetch(cursor: Any) -> Iterator[Sequence[Any]]:
         yield from batch
 
 
+def _refuse_same_names(columns: Sequence[str]) -> None:
+    """An object of JSON has one value of each name: the others would be lost."""
+    if same := [name for name, times in Counter(columns).items() if times > 1]:
+        raise QueryError(
+            f"Several columns are named {', '.join(f'`{name}`' for name in same)}, which JSON cannot say. "
+            f"Name them apart with AS: select a.{same[0]} as other_name, ..."
+        )
+
+
 def _write_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([terminal.plain(v) if not isinstance(v, bool) else str(v).lower() for v in row] for row in rows)
+    writer.writerows([_field(value) for value in row] for row in rows)
+
+
+def _field(value: Any) -> Any:
+    """A value as a field of CSV: what is nested as JSON."""
+    plain = terminal.plain(value)
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, bool | list | dict) else plain
 
 
 def _show(columns: Sequence[str], rows: Iterator[Sequence[Any]], limit: int) -> None:
@@ -264,14 +285,16 @@ def _show(columns: Sequence[str], rows: Iterator[Sequence[Any]], limit: int) -> 
     )
 
 
-def _in_words(error: Exception, connection: Any, declared: Collection[str]) -> str:
+def _in_words(error: Exception, connection: Any, declarations: "Declarations") -> str:
     """DuckDB's message in one line, with its hint; an unknown table is answered with those there are."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith("LINE ") and set(line) != {"^"})
     unknown = re.search(r"Table with name (\S+) does not exist", said)
     if not unknown:
         return said
-    if unknown[1] in declared:
+    if any(error.name == unknown[1] for error in declarations.errors):
+        return f"Nothing of `{unknown[1]}` is published, and its source is broken. See why: gossamer check"
+    if unknown[1] in declarations.sources:
         return f"Nothing of `{unknown[1]}` is published yet. Crawl it: gossamer crawl {unknown[1]}"
     found = connection.execute(
         "select case table_schema when 'main' then table_name else table_schema || '.' || table_name end "

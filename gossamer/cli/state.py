@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from gossamer.crawl.progress import Progress, progress_path, read_progress
-from gossamer.lake import Lake
+from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
 from gossamer.publish.tables import HistoryEntry, history
@@ -24,7 +24,7 @@ class State:
     """One partition of one source, as it lies in the lake.
 
     Attributes:
-        manifests: layer -> manifest, for the layers that have data.
+        manifests: layer -> manifest, for the layers that have data; `incomplete` where that is the newest crawl.
         published: its newest publication; it may be older than the layers below.
         progress: what a crawl that is running now says of itself, None while none runs.
         heard: when it said so.
@@ -40,7 +40,7 @@ class State:
     @property
     def stale(self) -> frozenset[str]:
         """The layers made from other data than lies below them now: what they say is of an older crawl."""
-        found = set[str]()
+        found = {"raw"} & self.manifests.keys() if INCOMPLETE in self.manifests else set()
         for below, layer in pairwise(LAYERS):
             if layer in self.manifests:
                 made_from = self.manifests[layer].inputs.get(f"{below}/{self.source}")
@@ -60,37 +60,46 @@ class State:
         """running, complete, incomplete (its books did not close) or none."""
         if self.progress:
             return "running"
-        raw = self.manifests.get("raw")
-        if raw is None:
+        if self.crawled is None:
             return "none"
-        books = raw.check("books_closed")
-        return "complete" if books and books.passed else "incomplete"
+        return "incomplete" if self.crawled.layer == INCOMPLETE else "complete"
+
+    @property
+    def crawled(self) -> Manifest | None:
+        """The manifest of the newest crawl, complete or not."""
+        return self.manifests.get(INCOMPLETE) or self.manifests.get("raw")
 
     @property
     def is_published(self) -> bool:
         """Readers see the newest data of this partition."""
         enriched = self.manifests.get("enriched")
-        is_newest = enriched is not None and "enriched" not in self.stale
-        return bool(is_newest and self.published and self.published.enriched_version == enriched.version)
+        if enriched is None or self.published is None or "enriched" in self.stale:
+            return False
+        return self.published.enriched_version == enriched.version
 
 
 def read(lake: Lake, source: str, key: str, published: HistoryEntry | None) -> State:
     """The state of one partition."""
-    manifests = {layer: manifest for layer in LAYERS if (manifest := lake.manifest(layer, source, key))}
+    found = {layer: lake.manifest(layer, source, key) for layer in (INCOMPLETE, *LAYERS)}
+    manifests = {layer: manifest for layer, manifest in found.items() if manifest}
+    if not _is_incomplete(manifests):
+        manifests.pop(INCOMPLETE, None)
     return State(source, key, manifests, published, *(running(lake, source, key) or (None, None)))
 
 
 def keys(lake: Lake, source: str, published: Mapping[str, HistoryEntry]) -> list[str]:
     """The partitions of which the lake knows anything, newest first."""
-    prefix = f"raw/{source}/"
-    names = [path.removeprefix(prefix) for path in lake.paths(prefix)]
-    crawled = {
-        name.removesuffix(suffix).replace("~", SEPARATOR)
-        for name in names
-        for suffix in (".parquet", ".progress.json")
-        if name.endswith(suffix)
-    }
+    crawled = {key for layer in ("raw", INCOMPLETE) for key in lake.partitions(layer, source)}
+    begun = f"progress/{source}/"
+    names = (path.removeprefix(begun).removesuffix(".json") for path in lake.paths(begun))
+    crawled |= {name.replace("~", SEPARATOR) for name in names}
     return sorted(crawled | published.keys(), reverse=True)
+
+
+def _is_incomplete(manifests: Mapping[str, Manifest]) -> bool:
+    """Whether the newest crawl is an incomplete one: a complete one that was cut short may leave an older behind."""
+    newest = {layer: manifest.generation for layer, manifest in manifests.items()}
+    return newest.get(INCOMPLETE, 0) > newest.get("raw", 0)
 
 
 def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
@@ -106,7 +115,7 @@ def running(lake: Lake, source: str, key: str) -> tuple[Progress, datetime] | No
     import obstore
 
     progress = read_progress(lake, source, key)
-    if progress is None or progress.state != "running":
+    if progress is None or not progress.is_live:
         return None
     try:
         written = obstore.head(lake.store, progress_path(source, key))["last_modified"]

@@ -13,17 +13,22 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from gossamer.crawl.progress import Progress, rate
+from gossamer.crawl.progress import COMMITTING, RUNNING, Progress, rate
 from gossamer.crawl.reasons import EXCLUSIONS, Reason
 from gossamer.crawl.spool import BODY_SAMPLE
+from gossamer.crawl.text import printable
 from gossamer.manifest import CheckResult
 from gossamer.source import Complete, Limits
 
 BOOKS_CLOSED = "books_closed"
 FINISHED = "finished"
 LIMIT = "limit"
+#: Scrapy's own word for a spider that is closed by its own code.
+CANCELLED = "cancelled"
 #: Fewer requests than this say nothing about the rate of errors.
 ERROR_RATE_FROM = 100
+#: So many requests may be redirected to known pages before it is asked whether the site turns us away.
+REDIRECTS_FROM = 10
 _EXAMPLES = 3
 _HOSTS_SHOWN = 50
 
@@ -69,6 +74,7 @@ class Books:
     seeds_answered: int = 0
     seeds_dead: Counter[str] = field(default_factory=Counter)
     required_dead: int = 0
+    required_seen: set[str] = field(default_factory=set)
     begun: int = 0
     responses: int = 0
     bytes: int = 0
@@ -106,6 +112,7 @@ class Books:
         if unit.state is None:
             unit.state = "fetched"
             self.fetched += 1
+            self._required(unit)
             self.seeds_answered += unit.seed
             self.last_url = unit.url
             self.hosts[_host(unit.url)]["fetched"] += 1
@@ -119,6 +126,8 @@ class Books:
         self.seeds_answered += unit.seed
         if redirected:
             self.redirected += 1
+            self._required(unit)
+            self._example("redirected", unit.url)
         else:
             self.duplicates += 1
             self.discovered -= 1
@@ -131,6 +140,9 @@ class Books:
         self.redirected -= unit.state == "redirected"
         self.seeds_answered -= unit.seed and unit.state is not None
         unit.state = reason
+        if self._required(unit):
+            self.required_dead += 1
+            self._example("required", unit.url)
         if reason in EXCLUSIONS:
             self.begun -= unit.attempts > 0
             if not unit.seed:
@@ -141,9 +153,6 @@ class Books:
         self.seeds_dead[reason] += unit.seed
         self.hosts[_host(unit.url)]["dead"] += 1
         self._example("seed" if unit.seed else reason, unit.url)
-        if any(pattern == unit.callback or re.search(pattern, unit.url) for pattern in self.complete.required):
-            self.required_dead += 1
-            self._example("required", unit.url)
         self.keep(
             {
                 "url": unit.url,
@@ -151,12 +160,18 @@ class Books:
                 "status": status,
                 "attempts": unit.attempts,
                 "callback": unit.callback,
-                "message": message[:1000],
+                "message": printable(message)[:1000],
                 "failed_at": datetime.now(UTC),
                 "body_sample": body[:BODY_SAMPLE],
             }
         )
         self._judge_errors()
+
+    def _required(self, unit: Unit) -> bool:
+        """Whether `complete.required` names the request, whose end is known now."""
+        named = {p for p in self.complete.required if p == unit.callback or re.search(p, unit.url)}
+        self.required_seen |= named
+        return bool(named)
 
     def received(self, size: int) -> None:
         """Bytes came in."""
@@ -201,17 +216,19 @@ class Books:
         """Records that were yielded and are not in the partition."""
         return sum(self.dropped.values()) + self.record_errors
 
-    def finish(self, reason: str) -> None:
-        """The crawl is over; requests that never reached the downloader get their end."""
+    @property
+    def lost(self) -> int:
+        """Requests without an end, but for seeds, which are asked for by themselves."""
+        return self.pending - (self.seeds_asked - self.seeds_answered - sum(self.seeds_dead.values()))
+
+    def finish(self, reason: str, *, idle: bool) -> None:
+        """The crawl is over. `idle`: there was nothing left to do; else a spider may say "finished" and is not."""
+        reason = CANCELLED if reason == FINISHED and not idle else printable(reason)
         self.finish_reason = LIMIT if self.stopped_by or reason.startswith("closespider_") else reason
         if self.finish_reason == LIMIT and not self.stopped_by:
             duration = self.limits.duration
             timed_out = reason == "closespider_timeout" and duration
             self.stopped_by = f"limits.duration ({duration})" if timed_out else f"a setting of the spider ({reason})"
-        seeds_left = self.seeds_asked - self.seeds_answered - sum(self.seeds_dead.values())
-        if self.finish_reason == FINISHED and (filtered := self.pending - seeds_left) > 0:
-            # Only a filter before the scheduler takes a request out without a word; Scrapy's is the off-site one.
-            self.excluded[Reason.OFF_SITE] += filtered
 
     def progress(self) -> Progress:
         """What is told to those who watch."""
@@ -225,6 +242,7 @@ class Books:
             elapsed_s=round(time.monotonic() - self.started, 1),
             rate=rate(self.fetched, self.started),
             last_url=self.last_url,
+            state=COMMITTING if self.finish_reason else RUNNING,
         )
 
     def details(self) -> dict[str, Any]:
@@ -285,10 +303,14 @@ class Books:
         others_dead = self.failures > sum(self.seeds_dead.values()) - self.seeds_dead[Reason.GONE]
         faults = [
             self._unfinished(),
+            f"the spider raised in start(): {self.start_error}" if self.start_error else "",
             self._unanswered(seeds),
             "the spider asked for none of its seeds" if none_asked else "",
             self._required_dead() if self.seeds_answered else "",
+            self._required_unseen() if self.seeds_answered else "",
             self._too_many_failures(share) if others_dead and share > self.complete.tolerate else "",
+            self._redirect_wall(),
+            self._failed_records(),
         ]
         told = [fault for fault in faults if fault]
         # Without a page, what kept the pages away is the whole story.
@@ -298,12 +320,13 @@ class Books:
 
     def _unfinished(self) -> str:
         match self.finish_reason:
-            case "finished":
+            case "finished" if self.lost > 0:
+                requests = _plural("request", self.lost)
+                return f"{self.lost} known {requests} went astray in the spider's own components"
+            case "finished" | "start_error":
                 return ""
             case "limit":
                 return f"stopped early by {self.stopped_by}, {self.pending} known requests left"
-            case "start_error":
-                return f"the spider raised in start(): {self.start_error}"
             case "shutdown":
                 return "the crawl was shut down before it was over"
             case other:
@@ -325,6 +348,12 @@ class Books:
         pages = _plural("page", self.required_dead)
         return f"{self.required_dead} required {pages} failed, e.g. {self.examples['required'][0]}"
 
+    def _required_unseen(self) -> str:
+        if self.finish_reason != FINISHED:  # what was not reached may have been to come
+            return ""
+        unseen = [f"`{entry}`" for entry in self.complete.required if entry not in self.required_seen]
+        return f"complete.required: {', '.join(unseen)} matched no request" if unseen else ""
+
     def _too_many_failures(self, share: float) -> str:
         failed = {reason: count for reason, count in self.dead.most_common() if reason != Reason.GONE}
         urls = [url for reason in failed for url in self.examples[reason]] or self.examples["seed"]
@@ -333,14 +362,34 @@ class Books:
             f"{_percent(self.complete.tolerate)}): {_listed(failed)}; e.g. {urls[0]}"
         )
 
+    def _redirect_wall(self) -> str:
+        if self.redirected <= max(self.fetched, REDIRECTS_FROM):
+            return ""
+        return (
+            f"{self.redirected} requests were redirected to known pages and only {self.fetched} fetched: the site may "
+            f"turn us away; e.g. {self.examples['redirected'][0]}"
+        )
+
+    def _failed_records(self) -> str:
+        kept_or_failed = self.records + self.record_errors
+        share = self.record_errors / kept_or_failed if self.records else 0.0  # without any, that is the fault
+        if share <= self.complete.tolerate:
+            return ""
+        pages = self.examples[Reason.PIPELINE_ERROR] or self.examples["seed"]
+        return (
+            f"{self.record_errors} of {kept_or_failed} records failed in a pipeline ({_percent(share)}, tolerated "
+            f"{_percent(self.complete.tolerate)}); e.g. {pages[0]}"
+        )
+
     def _lost_records(self) -> str:
         return f" ({self.not_kept} were dropped or failed in a pipeline)" if self.not_kept else ""
 
     def _all_is_well(self) -> str:
         dead = f"; dead: {_listed(dict(self.dead.most_common()))}, tolerated" if self.dead else ""
+        redirected = f"; {self.redirected} redirected to known pages" if self.redirected else ""
         excluded = f"; left out: {_listed(dict(self.excluded.most_common()))}" if self.excluded else ""
         got = f"{self.records} {_plural('record', self.records)} from {self.fetched} {_plural('page', self.fetched)}"
-        return f"{got}, every seed answered{dead}{excluded}"
+        return f"{got}, every seed answered{redirected}{dead}{excluded}"
 
 
 def _plural(noun: str, count: int) -> str:

@@ -20,6 +20,7 @@ from scrapy.exceptions import IgnoreRequest
 from scrapy.http import Response, TextResponse
 from scrapy.http.request import NO_CALLBACK
 from scrapy.settings import Settings
+from scrapy.signalmanager import SignalManager
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -28,6 +29,7 @@ from gossamer.crawl import reasons
 from gossamer.crawl.books import Books, Unit
 from gossamer.crawl.seeds import SitemapError, pages_of
 from gossamer.crawl.spool import Page, Spool
+from gossamer.crawl.text import printable
 from gossamer.errors import CrawlError
 from gossamer.user_code import where
 
@@ -45,6 +47,7 @@ class PartitionCrawler(Crawler):
         self, spidercls: type[Spider], settings: Settings, books: Books, spool: Spool, sitemap: str | None, folder: Path
     ) -> None:
         super().__init__(spidercls, settings)
+        self.signals = FilterSignals(self)
         self.books = books
         self.spool = spool
         self.sitemap = sitemap
@@ -84,6 +87,23 @@ class PartitionCrawler(Crawler):
             self.books.failed(unit, reason, message, status=status, body=_text(response))
         except OSError as error:
             self.fail(no_room(error))
+
+
+class FilterSignals(SignalManager):
+    """Scrapy's signals; sees which requests a filter keeps from the scheduler (Scrapy's own: the off-site one)."""
+
+    def __init__(self, crawler: PartitionCrawler) -> None:
+        super().__init__(crawler)
+        self.crawler = crawler
+
+    def send_catch_log(self, signal: Any, **kwargs: Any) -> list[tuple[Any, Any]]:
+        results = super().send_catch_log(signal, **kwargs)
+        if signal is signals.request_scheduled:
+            for _, result in results:
+                if isinstance(result, Failure) and isinstance(error := result.value, IgnoreRequest):
+                    unit = self.crawler.discover(kwargs["request"])
+                    self.crawler.dead(unit, reasons.of_download_error(error), str(error))
+        return results
 
 
 def no_room(error: OSError) -> CrawlError:
@@ -191,6 +211,7 @@ class Accounts:
         self.crawler = crawler
         self.books = crawler.books
         self._is_new = False
+        self._idle = False
         handlers: list[tuple[Callable[..., None], object]] = [
             (self.request_scheduled, signals.request_scheduled),
             (self.request_dropped, signals.request_dropped),
@@ -200,6 +221,7 @@ class Accounts:
             (self.item_scraped, signals.item_scraped),
             (self.item_dropped, signals.item_dropped),
             (self.item_error, signals.item_error),
+            (self.spider_idle, signals.spider_idle),
             (self.spider_closed, signals.spider_closed),
         ]
         for handler, signal in handlers:
@@ -210,6 +232,7 @@ class Accounts:
         return cls(cast(PartitionCrawler, crawler))
 
     def request_scheduled(self, request: Request) -> None:
+        self._idle = False
         self._is_new = request not in self.crawler.units
         self.crawler.discover(request)
 
@@ -251,15 +274,18 @@ class Accounts:
             self.books.records += 1
 
     def item_dropped(self, exception: BaseException) -> None:
-        reason = f"{type(exception).__name__}: {exception}"[:100]
+        reason = printable(f"{type(exception).__name__}: {exception}")[:100]
         known = self.books.dropped
         known[reason if reason in known or len(known) < 20 else "other"] += 1
 
     def item_error(self, failure: Failure, response: object) -> None:
         self._lost(_error(failure), response)
 
+    def spider_idle(self) -> None:
+        self._idle = True
+
     def spider_closed(self, reason: str) -> None:
-        self.books.finish(reason)
+        self.books.finish(reason, idle=self._idle)
 
     def _lost(self, error: BaseException, response: object) -> None:
         """A record that could not be kept: its page is a dead letter, so that it is crawled again."""

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable
 from typing import IO
 
-from gossamer.crawl.progress import Progress, progress_path, read_progress
+from gossamer.crawl.progress import COMMITTING, Progress, progress_path, read_progress
+from gossamer.crawl.text import printable
 from gossamer.errors import CrawlError, LakeError
-from gossamer.lake import Lake
+from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import Manifest
 from gossamer.settings import PROJECT, Settings
 from gossamer.source import Source
@@ -28,11 +31,13 @@ ERROR_PREFIX = "gossamer.crawl: error: "
 INTERRUPTED = 75
 #: How long a crawl may take to stop when it is asked to; it ends itself earlier.
 STOP_SECONDS = 15.0
+#: How long a crawl that has reached `limits.duration` may take to end: requests in flight are waited for.
+OVERTIME_SECONDS = 120.0
 _POLL_SECONDS = 1.0
 _TAIL_LINES = 20
 _TAIL_LINES_OF_KILLED = 3
 #: Scrapy's lines about a crawl that goes well, and the lists of components and settings that follow some of them.
-_NOISE = re.compile(r"""\S+ \S+ \[[^\]]*\] (DEBUG|INFO): |[\[{ ]['"].*[\],}]$|\[\]$|\{\}$|\s*$""")
+_NOISE = re.compile(r"""\S+ \S+ \[[^\]]*\] (DEBUG|INFO): |[\[{ ](?:['"]|<class ).*[\],}]$|\[\]$|\{\}$|\s*$""")
 
 
 class CrawlProcessError(CrawlError):
@@ -62,7 +67,9 @@ def run_crawl(
     on_progress: Callable[[Progress], None] | None = None,
     output: IO[str] | None = None,
 ) -> Manifest:
-    """Crawls one partition in a process of its own and returns the manifest of its raw rows, good verdict or not.
+    """Crawls one partition in a process of its own and returns the manifest of its rows, good verdict or not.
+
+    Its `layer` says where the rows are: `raw`, or `incomplete` where the books did not close.
 
     Args:
         pages: stop after so many pages (the books then do not close).
@@ -70,23 +77,58 @@ def run_crawl(
         output: where the process's log goes, instead of stderr.
 
     Raises:
-        CrawlProcessError: the process was killed, interrupted or failed; nothing was committed.
+        CrawlProcessError: the process was killed, interrupted, failed or went far beyond its `limits.duration`;
+            nothing was committed.
         LakeError: the result cannot be read.
     """
     lake = Lake(settings.lake)
     with contextlib.suppress(LakeError):  # an older crawl's last word is not this one's first
         lake.delete(progress_path(source.name, key))
+    token = uuid.uuid4().hex
+    crawl = f"Crawl of {source.name}, partition {key}"
     environment = {**os.environ, **settings.environ(), "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryDirectory(prefix="gossamer-", ignore_cleanup_errors=True) as folder:
         code, tail = _watch(
-            _command(settings, source, key, run_id, pages),
+            [*_command(settings, source, key, run_id, pages), "--token", token, "--scratch", folder],
             environment | {"TMPDIR": folder},  # ours to remove, however the process ends
             output,
             lambda: _tell(lake, source, key, on_progress),
+            lambda elapsed: _is_overdue(lake, source, key, elapsed),
         )
+    if code is None:
+        raise CrawlProcessError(f"{crawl}: {_with_tail(_overdue(source), tail, _TAIL_LINES)}", 1)
     if code != 0:
-        raise CrawlProcessError(f"Crawl of {source.name}, partition {key}: {_words(code, tail)}", code)
-    return lake.current("raw", source.name, key)
+        raise CrawlProcessError(f"{crawl}: {_words(code, tail)}", code)
+    manifest = _result(lake, source, key, token)
+    if manifest is None:
+        words = "its process ended without a result; its own code may have ended it (os._exit). Nothing was committed."
+        raise CrawlProcessError(f"{crawl}: {_with_tail(words, tail, _TAIL_LINES)}", code)
+    return manifest
+
+
+def _result(lake: Lake, source: Source, key: str, token: str) -> Manifest | None:
+    """What this crawl committed; an older one's result has another token."""
+    for layer in (INCOMPLETE, "raw"):
+        manifest = lake.manifest(layer, source.name, key)
+        if manifest and manifest.notes.get("token") == token:
+            return lake.current(layer, source.name, key)
+    return None
+
+
+def _is_overdue(lake: Lake, source: Source, key: str, elapsed: float) -> bool:
+    """Whether a crawl has gone on beyond its limit: its own code blocks. One that is committing is not hurried."""
+    limit = source.spec.limits.duration
+    if limit is None or elapsed < limit.total_seconds() + OVERTIME_SECONDS:
+        return False
+    progress = read_progress(lake, source.name, key)
+    return progress is None or progress.state != COMMITTING
+
+
+def _overdue(source: Source) -> str:
+    return (
+        f"limits.duration ({source.spec.limits.duration}) did not end it: {OVERTIME_SECONDS:g} s later it still ran, "
+        "because its own code blocks (a callback that waits or computes for long). It was ended; nothing was committed."
+    )
 
 
 def _command(settings: Settings, source: Source, key: str, run_id: str, pages: int | None) -> list[str]:
@@ -106,9 +148,17 @@ def _tell(lake: Lake, source: Source, key: str, on_progress: Callable[[Progress]
 
 
 def _watch(
-    command: list[str], environment: dict[str, str], output: IO[str] | None, tell: Callable[[], None]
-) -> tuple[int, list[str]]:
-    """Runs the command to its end; gives its exit code and the last lines it wrote. Leaves no process behind."""
+    command: list[str],
+    environment: dict[str, str],
+    output: IO[str] | None,
+    tell: Callable[[], None],
+    is_overdue: Callable[[float], bool],
+) -> tuple[int | None, list[str]]:
+    """Runs the command to its end; gives its exit code and the last lines it wrote. Leaves no process behind.
+
+    The exit code is None where it was ended because `is_overdue(seconds)` said so.
+    """
+    began, overdue = time.monotonic(), False
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
         command,
@@ -121,7 +171,7 @@ def _watch(
     reader = threading.Thread(target=_copy, args=(process.stdout, output or sys.stderr, tail), daemon=True)
     reader.start()
     try:
-        while True:
+        while not (overdue := is_overdue(time.monotonic() - began)):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
                 break
@@ -130,7 +180,7 @@ def _watch(
         _end(process)
         reader.join(5)  # a process that the spider started may hold the pipe open: not longer than this
     tell()
-    return process.returncode, list(tail)
+    return None if overdue else process.returncode, list(tail)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -151,7 +201,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _copy(pipe: IO[bytes], output: IO[str], tail: "collections.deque[str]") -> None:
     with pipe:
         for line in pipe:
-            text = line.decode("utf-8", "replace")
+            text = printable(line.decode("utf-8", "replace").rstrip()) + "\n"  # it holds what pages say
             tail.append(text.rstrip())
             with contextlib.suppress(OSError, ValueError):  # a closed output must not block the crawl
                 output.write(text)

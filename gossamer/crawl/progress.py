@@ -17,6 +17,8 @@ from gossamer.lake import Lake, object_path
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
+RUNNING = "running"
+COMMITTING = "committing"
 
 
 class Progress(BaseModel):
@@ -29,7 +31,7 @@ class Progress(BaseModel):
         pending: requests known and not over yet, where that is known.
         bytes: bytes received.
         rate: pages a second, over the whole crawl.
-        state: running, complete, interrupted or failed.
+        state: running, committing (the pages are over, the rows go to the lake), complete, interrupted or failed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,12 +45,17 @@ class Progress(BaseModel):
     elapsed_s: float = 0.0
     rate: float = 0.0
     last_url: str = ""
-    state: str = "running"
+    state: str = RUNNING
+
+    @property
+    def is_live(self) -> bool:
+        """The crawl had not ended when it said this."""
+        return self.state in (RUNNING, COMMITTING)
 
 
 def progress_path(source: str, key: str) -> str:
     """Where the progress of a partition's crawl lies in the lake."""
-    return object_path("raw", source, key, ".progress.json")
+    return object_path("progress", source, key, ".json")
 
 
 def read_progress(lake: Lake, source: str, key: str) -> Progress | None:

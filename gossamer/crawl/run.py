@@ -26,7 +26,7 @@ from gossamer.crawl.process import INTERRUPTED
 from gossamer.crawl.progress import Reporter
 from gossamer.crawl.spool import Spool
 from gossamer.errors import CrawlError, GossamerError, LakeError
-from gossamer.lake import Lake, stage
+from gossamer.lake import INCOMPLETE, Lake, object_path, stage
 from gossamer.manifest import Manifest
 from gossamer.settings import Settings
 from gossamer.source import Limits, Source
@@ -57,7 +57,8 @@ _COMPONENTS: tuple[tuple[str, type, int], ...] = (
     ("EXTENSIONS", Accounts, 0),
     ("SPIDER_MIDDLEWARES", Entrance, -1_000_000),
     ("SPIDER_MIDDLEWARES", Door, 1_000_000),
-    ("DOWNLOADER_MIDDLEWARES", guards.AddressGuard, 10),
+    # After Scrapy's HttpProxyMiddleware (750): behind a proxy, the proxy looks names up.
+    ("DOWNLOADER_MIDDLEWARES", guards.AddressGuard, 760),
 )
 _NOT_HONOURED = {
     "FEEDS": "records go to the lake; export them from there",
@@ -113,8 +114,15 @@ class Interruption:
         self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._stop()))
 
 
-def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int | None = None) -> Manifest:
-    """Crawls one partition and commits it: `raw` with the verdict on its books, and its dead letters.
+def run(
+    settings: Settings, name: str, key: str, *, run_id: str = "", token: str = "", pages: int | None = None
+) -> Manifest:
+    """Crawls one partition and commits it: its rows with the verdict on its books, and its dead letters.
+
+    A complete crawl becomes `raw`; one whose books do not close becomes `incomplete` and leaves `raw` as it is.
+
+    Args:
+        token: written into the manifest's notes: by it the one who asked knows the result from an older one.
 
     Raises:
         GossamerError: there is no result; the lake is as it was.
@@ -148,10 +156,12 @@ def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int
                 arguments = {"partition": key, "period": part.period, "segment": part.segment}
                 task = process.crawl(crawler, start_urls=list(beginning.urls), **arguments)
                 interruption.during(process, loop)
-                process.start(install_signal_handlers=False)
+                _start(process, source)
                 interruption.after()
                 _raise_failure(crawler, task, source)
-                manifest = _commit(lake, source, key, crawler, generation, crawl_id, run_id, interruption)
+                known = {"crawl_id": crawl_id, "run_id": run_id, "code_version": source.code_version("spec", "spider")}
+                about = {"generation": generation, "versions": _versions(source)}
+                manifest = _commit(lake, source, key, crawler, interruption, token, about, known)
             except Interrupted:
                 reporter.last("interrupted")
                 raise
@@ -163,14 +173,28 @@ def run(settings: Settings, name: str, key: str, *, run_id: str = "", pages: int
 
 
 def _generation(lake: Lake, name: str, key: str) -> int:
-    """The number of this crawl among those of its partition that were committed, from 1."""
+    """The number of this crawl among those of its partition that were committed, complete or not, from 1."""
+    newest = 0
+    for layer in ("raw", INCOMPLETE):
+        try:
+            previous = lake.manifest(layer, name, key)
+        except LakeError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            continue  # a damaged manifest is what a new crawl mends
+        newest = max(newest, previous.generation if previous else 0)
+    return newest + 1
+
+
+def _start(process: AsyncCrawlerProcess, source: Source) -> None:
+    """Runs Scrapy to its end. What asks for the end of the process (`sys.exit`) passes through Scrapy."""
     try:
-        previous = lake.manifest("raw", name, key)
-    except LakeError as error:
-        if not isinstance(error.__cause__, ValueError):
-            raise
-        previous = None  # a damaged manifest is what a new crawl mends
-    return int(previous.notes.get("books", {}).get("generation", 0)) + 1 if previous else 1
+        process.start(install_signal_handlers=False)
+    except SystemExit as error:
+        raise CrawlError(
+            f"{source.name}: the source's own code ended the process: {where(error, source.folder)}. Nothing "
+            "was committed. To end a crawl early, raise scrapy.exceptions.CloseSpider there."
+        ) from error
 
 
 def configure(scrapy_settings: BaseSettings, source: Source, limits: Limits) -> None:
@@ -235,27 +259,27 @@ def _commit(
     source: Source,
     key: str,
     crawler: PartitionCrawler,
-    generation: int,
-    crawl_id: str,
-    run_id: str,
     interruption: Interruption,
+    token: str,
+    about: dict[str, Any],
+    known: dict[str, Any],
 ) -> Manifest:
     verdict = crawler.books.verdict()
-    known: dict[str, Any] = {
-        "crawl_id": crawl_id,
-        "run_id": run_id,
-        "code_version": source.code_version("spec", "spider"),
-    }
+    layer = "raw" if verdict.passed else INCOMPLETE
+    notes = {"books": about | verdict.details, "token": token}
     try:
         raw_rows, dead_rows = crawler.spool.records(), crawler.spool.dead_letters()
     except OSError as error:
         raise no_room(error) from error
-    books = {"generation": generation, **verdict.details, "versions": _versions(source)}
     with stage(raw_rows) as raw, stage(dead_rows) as dead:
         interruption.too_late()
-        # raw comes last: it is what the others go by, and its manifest says that the crawl is over.
+        # The records come last: they are what the others go by, and their manifest says that the crawl is over.
         lake.commit("dead_letters", source.name, key, dead, **known)
-        return lake.commit("raw", source.name, key, raw, checks=(verdict,), notes={"books": books}, **known)
+        manifest = lake.commit(layer, source.name, key, raw, checks=(verdict,), notes=notes, **known)
+        if layer != INCOMPLETE:
+            for suffix in (".json", ".parquet"):  # of an older crawl, which this one makes good
+                lake.delete(object_path(INCOMPLETE, source.name, key, suffix))
+        return manifest
 
 
 def _versions(source: Source) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """Questions in SQL: one DuckDB connection over everything that is published.
 
-Each published source is a view of its name, each mart a table `marts.<model>`. The connection is for reading: it knows
-no files but these. Who builds the marts is dbt (`dbt_project/`); nothing here writes.
+Each published source is a view of its name, whether its declaration is sound or not; each mart is a table
+`marts.<model>`. The connection is for reading: it knows no files but these. Who builds the marts is dbt
+(`dbt_project/`); nothing here writes.
 """
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gossamer.declarations import Declarations
 from gossamer.errors import LakeError
-from gossamer.lake import Lake
+from gossamer.lake import PUBLISHED, Lake
 from gossamer.publish.tables import dataset
 from gossamer.settings import Settings
 
@@ -38,7 +40,7 @@ def connect(settings: Settings, declarations: Declarations, patience_s: float = 
     connection = duckdb.connect(":memory:")
     try:
         lake = Lake(settings.lake)
-        for name in declarations.sources:
+        for name in sorted({*declarations.sources, *_published(lake)}):
             try:
                 rows = dataset(lake, name)
             except LakeError as error:
@@ -55,6 +57,18 @@ def connect(settings: Settings, declarations: Declarations, patience_s: float = 
         connection.close()
         raise
     return connection
+
+
+def _published(lake: Lake) -> Iterator[str]:
+    """The sources that have a folder among the published tables: rows stay when a declaration breaks or is removed."""
+    import obstore
+
+    try:
+        folders = obstore.list_with_delimiter(lake.store, f"{PUBLISHED}/")["common_prefixes"]
+    except (obstore.exceptions.BaseError, OSError) as error:
+        place = lake.url(PUBLISHED)
+        raise LakeError(f"Cannot list {place}: {error}. Check that it exists and may be used.") from error
+    yield from (folder.rstrip("/").rpartition("/")[2] for folder in folders)
 
 
 def _attach_marts(connection: "DuckDBPyConnection", settings: Settings, patience_s: float) -> None:

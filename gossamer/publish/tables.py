@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gossamer.errors import LakeError, PublicationRefusedError, SchemaConflictError
-from gossamer.lake import Lake, object_path
+from gossamer.lake import INCOMPLETE, Lake, object_path
 from gossamer.manifest import Manifest
 from gossamer.schema import INSTANT, PARTITION
 from gossamer.schema import published as published_schema
@@ -133,7 +133,8 @@ def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
             manifests[layer] = manifest = lake.current(layer, source, key)
             found = manifest.refusals(required)
         except LakeError as error:
-            found = [str(error)]
+            incomplete = lake.manifest(INCOMPLETE, source, key) if layer == "raw" else None
+            found = (incomplete.refusals(required) if incomplete else []) or [str(error)]
         if found and first_bad is None:
             first_bad = layer
         reasons += found
@@ -248,7 +249,6 @@ def _with_partition(source: Source, rows: pl.LazyFrame, key: str) -> pl.LazyFram
 
 def _publication(table: "DeltaTable", enriched: Manifest, schema: Mapping[str, pl.DataType]) -> Publication:
     columns = {name: str(dtype) for name, dtype in schema.items()}
-
     brought = (entry["version"] for entry in _log(table) if entry.get("enriched_version") == enriched.version)
     # Older than the log: what readers see now is what there is to name.
     version = next(brought, table.version())
