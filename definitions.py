@@ -14,6 +14,7 @@ import dagster as dg
 from assets import build_source_assets
 from assets.marts import build_dbt_resource, build_marts
 from gossamer import declarations
+from gossamer.errors import ConfigurationError
 from gossamer.settings import Settings
 from resources import build_resources
 from sensors.chains import build_chain_sensor
@@ -29,14 +30,17 @@ def build_defs(
     """The definitions of the declared sources whose names match `only`; `resources` replaces some by name."""
     settings = settings or Settings.load()
     declared = declarations.load(settings.sources)
-    for error in declared.errors:
-        log.warning("Source %s is left out: %s", error.name, error)
+    left_out = {error.name: str(error) for error in declared.errors}
     chosen = list(declared.select(only).sources.values())
     assets = [a for source in chosen for a in build_source_assets(source, mongo=bool(settings.mongo_uri))]
-    marts = build_marts(settings, [source.name for source in chosen])
     given = build_resources(settings)
-    if marts:
-        given["dbt"] = build_dbt_resource(settings)
+    try:
+        if marts := build_marts(settings, [source.name for source in chosen]):
+            given["dbt"] = build_dbt_resource(settings)
+    except ConfigurationError as error:  # takes nothing from the sources
+        marts, left_out["marts"] = [], str(error)
+    for name, why in left_out.items():
+        log.warning("Left out: %s. %s", name, why)
     return dg.Definitions(
         assets=[*assets, *marts],
         jobs=[*(build_job(source) for source in chosen), *([build_marts_job()] if marts else [])],
@@ -48,7 +52,7 @@ def build_defs(
         resources={**given, **(resources or {})},
         # A run has a handful of short steps around one crawl, which has a process of its own already.
         executor=dg.in_process_executor,
-        metadata={f"left out: {error.name}": str(error) for error in declared.errors},
+        metadata={f"left out: {name}": why for name, why in left_out.items()},
     )
 
 

@@ -1,10 +1,12 @@
 """The dbt models over the published tables as assets `marts/<model>`, their dbt tests as asset checks.
 
 Models are read from dbt's manifest, which `ensure_manifest` makes where it is missing or old. What the models say is in
-`dbt_project/`; how dbt finds the published tables is in `gossamer/publish/dbt_plugin.py`.
+`dbt_project/`; how dbt finds the published tables is in `gossamer/publish/dbt_plugin.py`. `python -m assets.marts
+<source> ...` says what is wrong with the project, for `gossamer check`.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -51,6 +53,7 @@ class DbtResource(DbtCliResource):
 
     def cli(self, args: Sequence[str], **options: Any) -> Any:
         """As `DbtCliResource.cli`, in `environment`."""
+        Path(self.environment["GOSSAMER_WAREHOUSE"]).parent.mkdir(parents=True, exist_ok=True)
         with _environ(self.environment):
             return super().cli(args, **options)
 
@@ -69,19 +72,32 @@ class _Translator(DagsterDbtTranslator):
 
 
 def build_marts(settings: Settings, source_names: Collection[str]) -> list[dg.AssetsDefinition]:
-    """The marts whose upstream sources are all declared; none where there is no dbt project.
+    """The marts whose upstream sources are all declared; none where the shipped dbt project was removed.
 
     Raises:
-        ConfigurationError: dbt cannot read the project.
+        ConfigurationError: there is no dbt project where the settings name one, or dbt or Dagster cannot read it.
     """
     if not (settings.dbt_project / "dbt_project.yml").is_file():
-        return []
-    manifest: dict[str, Any] = json.loads(ensure_manifest(settings).read_text())
+        if settings.dbt_project == PROJECT / "dbt_project":
+            return []
+        raise ConfigurationError(
+            f"There is no dbt project in {settings.dbt_project} (no dbt_project.yml). Mend GOSSAMER_DBT_PROJECT."
+        )
+    manifest = _read(ensure_manifest(settings))
     models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
     left_out = [model for model in models if not _published_sources(manifest, model["unique_id"]) <= {*source_names}]
     if len(left_out) == len(models):
         return []
+    try:
+        return [_assets(manifest, left_out)]
+    except dg.DagsterError as error:
+        raise ConfigurationError(
+            f"Dagster cannot make assets of the dbt project {settings.dbt_project}:\n{str(error).strip()}\n"
+            "Mend `meta: {dagster: ...}` in its YAML files."
+        ) from error
 
+
+def _assets(manifest: Mapping[str, Any], left_out: Sequence[Mapping[str, Any]]) -> dg.AssetsDefinition:
     @dbt_assets(
         manifest=manifest,
         exclude=" ".join(f"fqn:{'.'.join(model['fqn'])}" for model in left_out) or None,
@@ -95,7 +111,7 @@ def build_marts(settings: Settings, source_names: Collection[str]) -> list[dg.As
         yield from invocation.stream()
         shutil.rmtree(invocation.target_path)  # stays only after a failed run: dbt's log is in it
 
-    return [marts]
+    return marts
 
 
 def build_dbt_resource(settings: Settings) -> DbtResource:
@@ -104,7 +120,7 @@ def build_dbt_resource(settings: Settings) -> DbtResource:
         project_dir=str(settings.dbt_project),
         profiles_dir=str(settings.dbt_project),
         dbt_executable=str(_dbt()),
-        environment=_dbt_environ(settings),
+        environment={**_dbt_environ(settings), "DBT_TARGET_PATH": str(_target(settings))},
     )
 
 
@@ -112,17 +128,52 @@ def ensure_manifest(settings: Settings) -> Path:
     """dbt's manifest of the project, made anew where a file of the project is younger (some seconds).
 
     Raises:
-        ConfigurationError: dbt refuses the project; the text is dbt's.
+        ConfigurationError: dbt refuses the project (the text is dbt's), or there is nowhere to write the manifest.
     """
-    manifest = settings.dbt_project / "target" / "manifest.json"
-    if manifest.is_file() and manifest.stat().st_mtime > _changed(settings.dbt_project):
-        return manifest
-    manifest.parent.mkdir(exist_ok=True)
-    # Beside its place and moved there: several processes may load the definitions at once.
-    with tempfile.TemporaryDirectory(prefix="parse-", dir=manifest.parent) as folder:
-        _parse(settings, Path(folder))
-        for name in (PARSED, manifest.name):
-            (Path(folder) / name).replace(manifest.with_name(name))
+    changed = _changed(settings.dbt_project)
+    for folder in _targets(settings):
+        manifest = folder / "manifest.json"
+        if manifest.is_file() and manifest.stat().st_mtime > changed:
+            return manifest
+    target = _target(settings)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        # Beside its place and moved there: several processes may load the definitions at once.
+        with tempfile.TemporaryDirectory(prefix="parse-", dir=target) as scratch:
+            _parse(settings, Path(scratch))
+            for name in (PARSED, "manifest.json"):
+                (Path(scratch) / name).replace(target / name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"dbt's manifest of {settings.dbt_project} can be written neither there nor to {target}: {error.strerror}. "
+            "Make one of them writable."
+        ) from error
+    return target / "manifest.json"
+
+
+def _targets(settings: Settings) -> tuple[Path, Path]:
+    """Where dbt's output may lie: in the project, or (a read-only checkout or image) in Dagster's home."""
+    project = settings.dbt_project
+    name = f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:8]}"
+    return project / "target", settings.dagster_home / "dbt" / name
+
+
+def _target(settings: Settings) -> Path:
+    """Where dbt's output is written; tried, because permissions do not tell of a read-only file system."""
+    inside, outside = _targets(settings)
+    try:
+        inside.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=inside):
+            return inside
+    except OSError:
+        return outside
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} is no manifest of dbt ({error}). Remove it: it is made anew.") from error
     return manifest
 
 
@@ -150,7 +201,7 @@ def _changed(project: Path) -> float:
     """When a file or folder of the project changed last; a folder changes when a file in it is removed."""
     paths = [*project.glob("*.yml"), *(path for name in PROJECT_FOLDERS for path in (project / name).rglob("*"))]
     paths += [project / name for name in PROJECT_FOLDERS if (project / name).is_dir()]
-    return max(path.stat().st_mtime for path in paths)
+    return max(path.stat().st_mtime for path in paths if path.exists())  # an editor's lock may be a dangling link
 
 
 def _published_sources(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
@@ -190,3 +241,11 @@ def _environ(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+if __name__ == "__main__":
+    try:
+        build_marts(Settings.load(), sys.argv[1:])
+    except ConfigurationError as error:
+        print(error)
+        sys.exit(1)

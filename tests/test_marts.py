@@ -13,6 +13,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+import definitions
 from assets.marts import build_dbt_resource, build_marts, ensure_manifest
 from gossamer import declarations
 from gossamer.errors import ConfigurationError, LakeError
@@ -57,7 +58,7 @@ def publish_two_days(settings: Settings, reviews: bool = True) -> None:
     monday = [product("a", "10.00"), product("b", "20.00"), product("c", "5.00", category="books")]
     tuesday = [
         product("a", "12.50"),
-        product("b", None, stock=0),
+        product("b", None, stock=0, category=None),
         product("d", "1.00", category="books", stock=None),
         product("e", "2.00", category=None),
     ]
@@ -81,6 +82,7 @@ def ask(settings: Settings, sql: str) -> list[tuple[object, ...]]:
 # -- the marts --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_marts_have_the_numbers_that_the_published_rows_give(settings: Settings) -> None:
     publish_two_days(settings)
     result = build(settings)
@@ -113,9 +115,9 @@ def test_the_marts_have_the_numbers_that_the_published_rows_give(settings: Setti
     assert ask(settings, categories) == [
         (monday, "books", 1, 1, 5.0, 5.0, 5.0, 1.0),
         (monday, "toys", 2, 2, 15.0, 10.0, 20.0, 1.0),
-        (tuesday, "(none)", 1, 1, 2.0, 2.0, 2.0, 1.0),
+        (tuesday, "(none)", 2, 1, 2.0, 2.0, 2.0, 0.5),
         (tuesday, "books", 1, 1, 1.0, 1.0, 1.0, None),
-        (tuesday, "toys", 2, 1, 12.5, 12.5, 12.5, 0.5),
+        (tuesday, "toys", 1, 1, 12.5, 12.5, 12.5, 1.0),
     ]
     ratings = "select sku, name, last_seen, reviews, average_stars, last_review from marts.product_ratings order by sku"
     assert ask(settings, ratings)[:3] == [
@@ -123,8 +125,14 @@ def test_the_marts_have_the_numbers_that_the_published_rows_give(settings: Setti
         ("b", "Product b", tuesday, 0, None, None),
         ("c", "Product c", monday, 0, None, None),
     ]
+    # On Monday the shop still showed a category of b.
+    assert ask(settings, "select sku, category from marts.product_ratings where sku in ('a', 'b') order by 1") == [
+        ("a", "toys"),
+        ("b", None),
+    ]
 
 
+@pytest.mark.slow
 def test_a_source_that_was_never_published_counts_as_empty(settings: Settings) -> None:
     assert build(settings).success
     assert ask(settings, "select count(*) from marts.product_prices") == [(0,)]
@@ -133,6 +141,7 @@ def test_a_source_that_was_never_published_counts_as_empty(settings: Settings) -
     assert ask(settings, "select count(*), sum(reviews) from marts.product_ratings") == [(5, 0)]
 
 
+@pytest.mark.slow
 def test_a_dbt_test_that_fails_is_a_failed_check_that_names_its_mart(settings: Settings, tmp_path: Path) -> None:
     project = tmp_path / "mine"
     shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
@@ -147,6 +156,7 @@ def test_a_dbt_test_that_fails_is_a_failed_check_that_names_its_mart(settings: S
     ]
 
 
+@pytest.mark.slow
 def test_a_mart_over_an_undeclared_source_is_left_out_and_the_others_run(settings: Settings) -> None:
     (marts,) = build_marts(settings, {"shop", "rates"})
     assert {key.to_user_string() for key in marts.keys} == {"marts/product_prices", "marts/category_prices"}
@@ -160,10 +170,46 @@ def test_a_mart_over_an_undeclared_source_is_left_out_and_the_others_run(setting
     ]
 
 
-def test_without_a_project_or_without_its_sources_there_are_no_marts(settings: Settings, tmp_path: Path) -> None:
+def test_without_its_sources_there_are_no_marts(settings: Settings) -> None:
     assert build_marts(settings, {"books"}) == []
+
+
+def test_a_misspelt_project_is_named_instead_of_silently_giving_no_marts(settings: Settings, tmp_path: Path) -> None:
     nowhere = Settings.load(environ={**settings.environ(), "GOSSAMER_DBT_PROJECT": str(tmp_path / "nowhere")})
-    assert build_marts(nowhere, ALL) == []
+    with pytest.raises(ConfigurationError, match=r"nowhere \(no dbt_project.yml\). Mend GOSSAMER_DBT_PROJECT"):
+        build_marts(nowhere, ALL)
+
+
+@pytest.fixture
+def read_only(settings: Settings, project: Path, tmp_path: Path) -> Iterator[Settings]:
+    """An installation whose dbt project may not be written; the file `target` keeps root out too."""
+    folder = tmp_path / "mine"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("target"))
+    (folder / "target").write_text("")
+    folder.chmod(0o555)
+    yield Settings.load(environ={**settings.environ(), "GOSSAMER_DBT_PROJECT": str(folder)})
+    folder.chmod(0o755)
+
+
+@pytest.mark.slow
+def test_a_project_that_may_not_be_written_is_read_and_built_all_the_same(read_only: Settings) -> None:
+    before = set(read_only.dbt_project.rglob("*"))
+    publish_two_days(read_only)
+    assert build(read_only).success
+    assert ask(read_only, "select count(*) from marts.product_prices") == [(7,)]
+    assert set(read_only.dbt_project.rglob("*")) == before
+    made = ensure_manifest(read_only)
+    assert made.is_relative_to(read_only.dagster_home / "dbt")
+    assert {path.name for path in made.parent.iterdir()} == {"manifest.json", "partial_parse.msgpack"}
+    assert ensure_manifest(read_only).stat().st_mtime_ns == made.stat().st_mtime_ns
+
+
+def test_where_nothing_may_be_written_one_line_says_so(read_only: Settings) -> None:
+    read_only.dagster_home.write_text("")
+    with pytest.raises(
+        ConfigurationError, match=r"can be written neither there nor to .*\. Make one of them writable\.\Z"
+    ):
+        build_marts(read_only, ALL)
 
 
 def test_marts_stand_in_the_lineage_below_the_published_sources(settings: Settings) -> None:
@@ -182,6 +228,7 @@ def test_marts_stand_in_the_lineage_below_the_published_sources(settings: Settin
     assert marts.op.pool == "warehouse"
 
 
+@pytest.mark.slow
 def test_the_manifest_follows_the_project_and_is_not_made_twice(settings: Settings, tmp_path: Path) -> None:
     project = tmp_path / "mine"
     shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
@@ -196,6 +243,7 @@ def test_the_manifest_follows_the_project_and_is_not_made_twice(settings: Settin
     assert {path.name for path in (project / "target").iterdir()} == {"manifest.json", "partial_parse.msgpack"}
 
 
+@pytest.mark.slow
 def test_a_project_that_dbt_cannot_read_is_named_in_dbts_words(settings: Settings, tmp_path: Path) -> None:
     project = tmp_path / "mine"
     shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
@@ -203,6 +251,35 @@ def test_a_project_that_dbt_cannot_read_is_named_in_dbts_words(settings: Setting
     mine = Settings.load(environ={**settings.environ(), "GOSSAMER_DBT_PROJECT": str(project)})
     with pytest.raises(ConfigurationError, match="nothing_of_that_name"):
         build_marts(mine, ALL)
+
+
+@pytest.mark.slow
+def test_two_dbt_sources_of_one_asset_are_named(settings: Settings, tmp_path: Path) -> None:
+    project = tmp_path / "mine"
+    shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
+    with (project / "models" / "sources.yml").open("a") as file:
+        file.write("      - {name: copied, config: {meta: {dagster: {asset_key: [published, shop]}}}}\n")
+    refs = "select 1 as one from {{ source('published', 'shop') }}, {{ source('published', 'copied') }}"
+    (project / "models" / "marts" / "both.sql").write_text(refs)
+    mine = Settings.load(environ={**settings.environ(), "GOSSAMER_DBT_PROJECT": str(project)})
+    with pytest.raises(ConfigurationError, match=r"(?s)identical Dagster asset keys.*published\.copied"):
+        build_marts(mine, ALL)
+
+
+@pytest.mark.slow
+def test_a_broken_mart_takes_nothing_from_the_sources(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = tmp_path / "mine"
+    shutil.copytree(PROJECT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
+    (project / "models" / "marts" / "broken.sql").write_text("select * from {{ ref('nothing_of_that_name') }}")
+    mine = Settings.load(environ={**settings.environ(), "GOSSAMER_DBT_PROJECT": str(project)})
+    defs = definitions.build_defs(mine)
+    keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    assert {"raw/shop", "published/reviews"} <= keys
+    assert not any(key.startswith("marts/") for key in keys)
+    assert "Left out: marts. dbt cannot read the project" in caplog.text
+    assert "nothing_of_that_name" in str(defs.metadata["left out: marts"].value)
 
 
 # -- automation -------------------------------------------------------------------------------------------------------
@@ -301,6 +378,27 @@ def test_published_sources_are_views_before_any_mart_was_built(settings: Setting
         ask(settings, "select * from rates")
 
 
+def test_what_was_published_can_be_asked_when_the_declaration_is_broken_or_gone(settings: Settings) -> None:
+    publish_two_days(settings)
+    (settings.sources / "shop" / "source.yaml").write_text("name: [")
+    shutil.rmtree(settings.sources / "reviews")
+    assert ask(settings, "select (select count(*) from shop), (select count(*) from reviews)") == [(7, 3)]
+
+
+def test_a_damaged_table_is_named_and_the_others_can_still_be_asked(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_two_days(settings)
+    for log in (Path(Lake(settings.lake).table_url("reviews")) / "_delta_log").glob("*.json"):
+        log.write_text("not json\n")
+    assert ask(settings, "select count(*) from shop") == [(7,)]
+    (warning,) = caplog.messages
+    assert warning.startswith("reviews cannot be asked. The published table ")
+    assert "published/reviews" in warning
+    with pytest.raises(duckdb.CatalogException, match="reviews"):
+        ask(settings, "select * from reviews")
+
+
 def test_a_connection_sees_the_newest_publication(settings: Settings) -> None:
     lake, declared = Lake(settings.lake), declarations.load(settings.sources)
     for rows in ([product("a")], [product("b"), product("c")]):
@@ -308,6 +406,7 @@ def test_a_connection_sees_the_newest_publication(settings: Settings) -> None:
         assert ask(settings, "select count(*) from shop") == [(len(rows),)]
 
 
+@pytest.mark.slow
 def test_a_question_can_neither_write_nor_read_other_files(settings: Settings, tmp_path: Path) -> None:
     publish_two_days(settings)
     assert build(settings).success
@@ -375,6 +474,8 @@ def test_a_damaged_warehouse_is_told_with_its_remedy(settings: Settings) -> None
 # -- S3 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.service
 def test_on_s3_the_marts_are_built_and_queried_as_on_a_disk(
     settings: Settings, s3: services.S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,8 @@ with products as (
 
     select
         sku,
-        arg_max(name, day) as name,
-        arg_max(category, day) as category,
+        arg_max_null(name, day) as name, -- arg_max would go back to the last day that had one
+        arg_max_null(category, day) as category,
         max(day) as last_seen
     from {{ ref('product_prices') }}
     group by sku
