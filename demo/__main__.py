@@ -257,7 +257,7 @@ def _results(settings: Settings, url: str, seconds: float, sound: bool) -> None:
     console.print()
     _checks(lake, declared)
     if sound:
-        _rows(settings, declared)
+        _rows(settings)
     today = str(datetime.now(UTC).date())
     report = lake.url(f"reports/shop/{today}.html")
     gossamer = Path(sys.executable).with_name("gossamer")
@@ -287,10 +287,10 @@ def _mark(check: CheckResult) -> str:
     return "[red]failed[/red]" if check.blocking else "[yellow]warning[/yellow]"
 
 
-def _rows(settings: Settings, declared: declarations.Declarations) -> None:
+def _rows(settings: Settings) -> None:
     from gossamer.publish.duck import connect
 
-    with connect(settings, declared) as connection:
+    with connect(settings) as connection:
         cursor = connection.execute(_MART)
         table = Table(title=_MART, title_justify="left", title_style="dim", box=None, pad_edge=False)
         for column in cursor.description or []:

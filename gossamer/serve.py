@@ -5,12 +5,15 @@ servers and runs too, and what it prints goes to a log file.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -55,20 +58,36 @@ class Processes:
         for name, process in self.running.items():
             if process.poll() is not None:
                 log = self.logs / f"{name}.log"
-                tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+                text = log.read_text(errors="replace") if log.exists() else "(the file is gone)"
+                tail = "\n".join(text.strip().splitlines()[-5:])
                 raise ServeError(f"The {name} ended by itself (exit code {process.returncode}); {log} ends:\n{tail}")
 
     def stop(self) -> None:
         """Ends all groups: politely, then by force; returns when nothing of them is left."""
-        for process in self.running.values():
-            _signal_group(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in self.running.values():
-            while _group_lives(process) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            _signal_group(process.pid, signal.SIGKILL)
-            process.wait()
-        self.running.clear()
+        with _undisturbed():
+            for process in self.running.values():
+                _signal_group(process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            for process in self.running.values():
+                while _group_lives(process) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                _signal_group(process.pid, signal.SIGKILL)
+                process.wait()
+            self.running.clear()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An impatient second Ctrl-C must not cut the stopping short: what is left would run for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals interrupt the main thread only
+        return
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -108,13 +127,17 @@ class Platform:
 
 
 def check_port(port: int, host: str = "127.0.0.1", remedy: str = "Stop it, or choose another port.") -> None:
-    """Raises `ConfigurationError` if the port is in use."""
+    """Raises `ConfigurationError` if nothing can listen on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigurationError(f"Port {port} is in use by another program. {remedy}") from error
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigurationError(f"Port {port} is in use by another program. {remedy}") from error
+            if error.errno == errno.EACCES:
+                raise ConfigurationError(f"Port {port} is the administrator's. Choose one above 1023.") from error
+            raise ConfigurationError(f"Nothing can listen on {host}, port {port}: {error.strerror}.") from error
 
 
 @contextlib.contextmanager
@@ -122,11 +145,31 @@ def platform(settings: Settings, port: int, logs: Path, host: str = "127.0.0.1")
     """Starts webserver and daemon, yields when the UI answers with the code location loaded, stops both at the end.
 
     Raises:
-        ConfigurationError: the port is in use, or a folder cannot be written.
+        ConfigurationError: the port or DAGSTER_HOME is in use, or a folder cannot be written.
         ServeError: a process ended, or did not answer in time.
     """
-    check_port(port, host)
-    prepare_home(settings)
+    home = prepare_home(settings)
+    with _only_one(home):
+        check_port(port, host)
+        with _started(settings, port, logs, host) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two daemons on one instance would both launch what its queue and schedules ask for."""
+    with (home / ".serving").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(
+                f"Dagster is being served from {home} already. Use that one, stop it, or name another DAGSTER_HOME."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _started(settings: Settings, port: int, logs: Path, host: str) -> Iterator[Platform]:
     try:
         logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,7 +4,9 @@ Command line, Dagster, crawl processes, dbt and tests all take their places from
 read when a module is imported.
 """
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,9 @@ class Settings:
         sources: folder of declared sources, one sub-folder each (`GOSSAMER_SOURCES`, default `sources/`).
         lake: folder or `s3://bucket/prefix` (`GOSSAMER_LAKE`, default `.gossamer/lake`). S3 credentials come from the
             standard AWS_* variables.
-        warehouse: DuckDB file that holds the marts (`GOSSAMER_WAREHOUSE`; default beside a local lake, in
-            `.gossamer` for a lake on S3).
-        dagster_home: Dagster's instance folder (`DAGSTER_HOME`, default `.gossamer/dagster`).
+        warehouse: DuckDB file that holds the marts (`GOSSAMER_WAREHOUSE`, default `.gossamer/warehouse.duckdb`; each
+            lake but the default one has one of its own, see `_state_of`).
+        dagster_home: Dagster's instance folder (`DAGSTER_HOME`, default `.gossamer/dagster`; likewise one per lake).
         dbt_project: folder of the dbt project (`GOSSAMER_DBT_PROJECT`, default `dbt_project/`).
         mongo_uri: MongoDB connection string with the database's name (`GOSSAMER_MONGO_URI`), or None: no MongoDB
             assets. A secret: never logged.
@@ -45,25 +47,33 @@ class Settings:
         lake_place = str(lake or env.get("GOSSAMER_LAKE") or HOME / "lake").removeprefix("file://")
         if "://" not in lake_place:
             lake_place = str(Path(lake_place).expanduser().resolve())
-        local_home = Path(lake_place).parent if "://" not in lake_place else HOME
+        state = _state_of(lake_place)
         return cls(
             sources=Path(sources or env.get("GOSSAMER_SOURCES") or PROJECT / "sources").expanduser().resolve(),
             lake=lake_place,
-            warehouse=Path(env.get("GOSSAMER_WAREHOUSE") or local_home / "warehouse.duckdb").expanduser().resolve(),
-            dagster_home=Path(env.get("DAGSTER_HOME") or HOME / "dagster").expanduser().resolve(),
+            warehouse=Path(env.get("GOSSAMER_WAREHOUSE") or state / "warehouse.duckdb").expanduser().resolve(),
+            dagster_home=Path(env.get("DAGSTER_HOME") or state / "dagster").expanduser().resolve(),
             dbt_project=Path(env.get("GOSSAMER_DBT_PROJECT") or PROJECT / "dbt_project").expanduser().resolve(),
             mongo_uri=env.get("GOSSAMER_MONGO_URI") or None,
         )
 
     def environ(self) -> dict[str, str]:
-        """The variables that give a child process the same places."""
-        variables = {
+        """The variables that give a child process the same places, whatever its parent's environment says."""
+        return {
             "GOSSAMER_SOURCES": str(self.sources),
             "GOSSAMER_LAKE": self.lake,
             "GOSSAMER_WAREHOUSE": str(self.warehouse),
             "GOSSAMER_DBT_PROJECT": str(self.dbt_project),
+            "GOSSAMER_MONGO_URI": self.mongo_uri or "",
             "DAGSTER_HOME": str(self.dagster_home),
+            # Dagster's uploader does not look at `telemetry` in dagster.yaml: it sends what is in $DAGSTER_HOME/logs.
+            "DAGSTER_DISABLE_TELEMETRY": "1",
         }
-        if self.mongo_uri:
-            variables["GOSSAMER_MONGO_URI"] = self.mongo_uri
-        return variables
+
+
+def _state_of(lake: str) -> Path:
+    """Where this machine keeps what belongs to one lake: marts and runs of two lakes must never mix."""
+    if "://" in lake:
+        name = re.sub(r"[^a-z0-9]+", "-", lake.partition("://")[2].lower()).strip("-")[:60]
+        return HOME / f"{name}-{hashlib.sha256(lake.rstrip('/').encode()).hexdigest()[:8]}"
+    return HOME if Path(lake) == HOME / "lake" else Path(f"{lake}.state")

@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 
 import definitions
-from gossamer.declarations import Declarations, load
 from gossamer.lake import Lake
 from gossamer.settings import Settings
 
@@ -31,10 +30,6 @@ class Installation:
     @property
     def lake(self) -> Lake:
         return Lake(self.settings.lake)
-
-    @property
-    def declared(self) -> Declarations:
-        return load(self.settings.sources)
 
     @property
     def defs(self) -> dg.Definitions:

@@ -52,7 +52,7 @@ def test_a_thousand_books_are_published_with_every_field_right(
         assert (row["description"] or "") == book["description"].strip()
         assert row["_url"].endswith(book["url_path"])
         assert (row["partition_key"], row["_crawl_id"]) == (str(TODAY), f"books/{TODAY}/1")
-    with connect(platform.settings, platform.declared) as connection:
+    with connect(platform.settings) as connection:
         counted = connection.execute("select count(*), sum(price), count(distinct category) from books").fetchone()
     assert counted == (1000, sum(Decimal(str(book["price"])) for book in truth), len({b["category"] for b in truth}))
 

@@ -75,7 +75,7 @@ def build(settings: Settings, names: set[str] = ALL) -> dg.ExecuteInProcessResul
 
 
 def ask(settings: Settings, sql: str) -> list[tuple[object, ...]]:
-    with connect(settings, declarations.load(settings.sources)) as connection:
+    with connect(settings) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -462,13 +462,13 @@ def test_a_question_waits_while_the_marts_are_being_built(settings: Settings, wr
 
 def test_a_warehouse_that_stays_locked_is_told_in_words(settings: Settings, writer: _Writer) -> None:
     with pytest.raises(LakeError, match=r"locked for 0 s: the marts are being built.*Ask again"):
-        connect(settings, declarations.load(settings.sources), patience_s=0.3)
+        connect(settings, patience_s=0.3)
 
 
 def test_a_damaged_warehouse_is_told_with_its_remedy(settings: Settings) -> None:
     settings.warehouse.write_bytes(b"not a database" * 1000)
     with pytest.raises(LakeError, match="remove the file first"):
-        connect(settings, declarations.load(settings.sources))
+        connect(settings)
 
 
 # -- S3 ---------------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_the_shop_becomes_published_rows_and_marts_that_equal_the_truth(platform
 
     result = platform.run("marts")
     assert result.success, why(result)
-    with connect(platform.settings, platform.declared) as connection:
+    with connect(platform.settings) as connection:
         by_category = dict(connection.execute("select category, products from marts.category_prices").fetchall())
         reviewed = connection.execute("select sum(reviews) from marts.product_ratings").fetchone()
     expected: dict[str, int] = {}

@@ -225,7 +225,7 @@ def query(
     if names := [error.name for error in declarations.errors]:
         broken = f"{terminal.count(len(names), 'source')} broken: {', '.join(names)} (see: gossamer check)"
         terminal.note(f"{broken}; what was published before can be asked.")
-    with duck.connect(settings, declarations) as connection:
+    with duck.connect(settings) as connection:
         try:
             cursor = connection.execute(sql)
             columns = [column[0] for column in cursor.description or []]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gossamer.declarations import Declarations
 from gossamer.errors import LakeError
 from gossamer.lake import PUBLISHED, Lake
 from gossamer.publish.tables import dataset
@@ -26,7 +25,7 @@ MARTS = "marts"
 PATIENCE_S = 15.0
 
 
-def connect(settings: Settings, declarations: Declarations, patience_s: float = PATIENCE_S) -> "DuckDBPyConnection":
+def connect(settings: Settings, patience_s: float = PATIENCE_S) -> "DuckDBPyConnection":
     """A connection that sees what is published now; a later publication is seen by a later connection.
 
     A published table that is damaged is no view; a logged warning says why, and the others can be asked.
@@ -40,7 +39,7 @@ def connect(settings: Settings, declarations: Declarations, patience_s: float = 
     connection = duckdb.connect(":memory:")
     try:
         lake = Lake(settings.lake)
-        for name in sorted({*declarations.sources, *_published(lake)}):
+        for name in sorted(_published(lake)):
             try:
                 rows = dataset(lake, name)
             except LakeError as error:
