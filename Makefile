@@ -4,6 +4,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 3000
+# More than cores: half of a test is waiting for processes to start and stop.
+WORKERS ?= 4
 # Bytecode is compiled once, at installation: otherwise every process pays for it (an import of dagster: 1.6 s, not 0.5).
 UV = env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
@@ -24,13 +26,13 @@ setup: $(VENV)/.installed ## the venv with hash-pinned dependencies
 setup-dev: $(VENV)/.installed-dev
 
 test: setup-dev ## all tests; those that need a service start it, or say why they cannot
-	@$(BIN)/pytest -n auto --maxprocesses 4 $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 test-py: ## the fast tests on another Python: make test-py PY=python3.12
 	@test -n "$(PY)" || { echo "Name a Python: make test-py PY=python3.12" >&2; exit 2; }
 	@version=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
 	  $(MAKE) --no-print-directory setup-dev VENV=.venv-$$version PYTHON=$(PY) && \
-	  .venv-$$version/bin/pytest -n auto --maxprocesses 4 -m "not service and not slow" $(ARGS)
+	  .venv-$$version/bin/pytest -n $(WORKERS) -m "not service and not slow" $(ARGS)
 
 lint: setup-dev ## ruff, mypy, import rules, every declaration
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/gossamer check

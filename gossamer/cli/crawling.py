@@ -42,6 +42,7 @@ POLL_SECONDS = 0.5
 LINE_SECONDS = 5.0
 #: A cancelled crawl finishes its open requests first; a process that ignores the request is killed after that.
 STOP_SECONDS = 30.0
+WAITING_STOP_SECONDS = 3.0
 
 
 def crawl(
@@ -244,7 +245,8 @@ def _dagster(settings: Settings, source: "Source", key: str, output: Any) -> Ite
         try:
             yield process
         finally:
-            _stop(process)
+            # Dagster's step does not hear while it waits for a pool; there is nothing to finish either.
+            _stop(process, WAITING_STOP_SECONDS if _is_waiting(Path(output.name)) else STOP_SECONDS)
             marks.settle(settings, mark, process.returncode)
 
 
@@ -259,10 +261,10 @@ def _partition_tags(source: "Source", key: str) -> dict[str, str]:
     return tags
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
     """Asks the process group to end, then ends it. A second Ctrl-C does not wait."""
     try:
-        for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGTERM, 5.0)):
+        for number, seconds in ((signal.SIGINT, patience_s), (signal.SIGTERM, WAITING_STOP_SECONDS)):
             if process.poll() is None:
                 _signal(process, number)
                 with suppress(subprocess.TimeoutExpired):
