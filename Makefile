@@ -23,7 +23,7 @@ dev: setup ## Dagster on your own sources (GOSSAMER_SOURCES, default sources/), 
 
 setup: $(VENV)/.installed ## the venv with hash-pinned dependencies
 
-setup-dev: $(VENV)/.installed-dev
+setup-dev: $(VENV)/.installed-dev ## the same with the tools for tests and lint
 
 test: setup-dev ## all tests; those that need a service start it, or say why they cannot
 	@$(BIN)/pytest -n $(WORKERS) $(ARGS)

@@ -319,7 +319,7 @@ def _show_findings(
     broken: int,
 ) -> None:
     if not problems:
-        terminal.no_sources(settings)
+        terminal.no_sources(settings, declarations)
     else:
         rows = [_findings_row(name, declarations, findings.get(name)) for name in sorted(problems)]
         console.print(terminal.table(["source", "declaration", "spider", "transform", "expectations"], rows))

@@ -66,7 +66,7 @@ def ls(sources: SourcesOption = None, lake: LakeOption = None, as_json: JsonOpti
         )
         return None
     if not found:
-        terminal.no_sources(settings)
+        terminal.no_sources(settings, declarations)
         return None
     rows = [
         (
@@ -120,6 +120,11 @@ def status(
     if not states:
         what = f"Nothing of {source} is" if source else "Nothing is"
         first = source or next(iter(declarations.sources), "<name>")
+        if not declarations.sources and declarations.errors:
+            console.print(
+                "No sound source to show. What was published can be asked: gossamer query. See: gossamer check"
+            )
+            return
         console.print(Text(f"{what} in {settings.lake} yet. Crawl it: gossamer crawl {first}"))
         return
     columns = ["source", "partition", "crawl", "raw", "clean", "enriched", "published", "checks"]

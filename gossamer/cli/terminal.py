@@ -79,9 +79,10 @@ def load(settings: Settings) -> "Declarations":
     return declarations.load(settings.sources)
 
 
-def no_sources(settings: Settings) -> None:
-    """What an empty folder of sources is answered with."""
-    out().print(Text(f"No source in {settings.sources} yet. Write one: gossamer new <name> <url>"), soft_wrap=True)
+def no_sources(settings: Settings, declarations: "Declarations") -> None:
+    """What a folder without a sound source is answered with."""
+    empty = f"No source in {settings.sources} yet. Write one: gossamer new <name> <url>"
+    out().print(Text("No sound source. See: gossamer check" if declarations.errors else empty), soft_wrap=True)
 
 
 def clean(value: str) -> str:
