@@ -10,10 +10,10 @@ WORKERS ?= 4
 UV = env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-py lint format bench lock schema clean
+.PHONY: help setup setup-dev demo dev test test-py lint format bench torture conformance-scrapy test-oldest-scrapy lock schema clean
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## the whole platform on the demo shop, in the terminal and the browser (ONCE=1: ends by itself; PORT=3000)
 	@$(BIN)/python -m demo --port $(PORT) $(if $(ONCE),--once)
@@ -34,6 +34,21 @@ test-py: ## the fast tests on another Python: make test-py PY=python3.12
 	  $(MAKE) --no-print-directory setup-dev VENV=.venv-$$version PYTHON=$(PY) && \
 	  .venv-$$version/bin/pytest -n $(WORKERS) -m "not service and not slow" $(ARGS)
 
+# Each in a venv of its own, because it has other packages than the lock files say.
+conformance-scrapy: ## Scrapy's own tests on our engine, against Scrapy's (ARGS="-k pipelines")
+	@$(MAKE) --no-print-directory setup-others VENV=.venv-conformance OTHERS=tests/conformance/requirements.txt
+	@.venv-conformance/bin/python tests/conformance/scrapy_run.py $(ARGS)
+
+test-oldest-scrapy: ## the fast tests of crawls on the oldest supported Scrapy
+	@$(MAKE) --no-print-directory setup-others VENV=.venv-scrapy-oldest OTHERS=tests/conformance/requirements-oldest.txt
+	@.venv-scrapy-oldest/bin/pytest -n $(WORKERS) -m "not slow" $(ARGS) \
+	  $(wildcard tests/test_crawl.py tests/test_engine*.py tests/test_kills.py tests/test_reasons.py)
+
+.PHONY: setup-others
+setup-others: setup-dev
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --require-hashes --compile-bytecode \
+	  -r $(OTHERS)
+
 lint: setup-dev ## ruff, mypy, import rules, every declaration
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/gossamer check
 
@@ -42,6 +57,9 @@ format: setup-dev ## formats the code
 
 bench: setup-dev ## the benchmarks' tables
 	@$(BIN)/python benchmarks/load.py
+
+torture: setup-dev ## crawls killed 500 times and robbed of disk, clock and lake (ARGS="--kills 50 --only kills")
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 lock: setup-dev ## renews the lock files from pyproject.toml (UPGRADE=1: to the newest versions)
 	@for files in "requirements.txt" "requirements-dev.txt --group dev"; do \

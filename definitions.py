@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from assets import build_source_assets
+from assets.control import build_control_job
 from assets.marts import build_dbt_resource, build_marts
 from gossamer import declarations
 from gossamer.errors import ConfigurationError
@@ -43,7 +44,11 @@ def build_defs(
         log.warning("Left out: %s. %s", name, why)
     return dg.Definitions(
         assets=[*assets, *marts],
-        jobs=[*(build_job(source) for source in chosen), *([build_marts_job()] if marts else [])],
+        jobs=[
+            *(build_job(source) for source in chosen),
+            *([build_control_job(chosen)] if chosen else []),
+            *([build_marts_job()] if marts else []),
+        ],
         schedules=[build_schedule(source) for source in chosen if source.spec.schedule],
         sensors=[
             *(build_chain_sensor(source) for source in chosen if source.spec.seeds.upstream),

@@ -1,16 +1,18 @@
 """The layers of a source as assets, one builder each: raw (with dead letters), clean, enriched, published, MongoDB."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from assets import metadata, specs
 from gossamer.lake import INCOMPLETE, PUBLISHED, Lake, object_path, stage
-from gossamer.manifest import CheckResult
+from gossamer.manifest import CheckResult, Manifest
 from gossamer.source import Source
 from resources import failures
 from resources.lake import Dataset
@@ -24,6 +26,17 @@ Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
 #: Progress reaches the run's log at most so often: every line there is a row of the event log.
 PROGRESS_SECONDS = 5.0
+#: The tag of a run whose crawl was paused, for whoever looks at the list of runs.
+PAUSED_TAG = "gossamer/paused"
+
+
+class CrawlConfig(dg.Config):
+    """What a person may ask of a crawl when starting its run."""
+
+    fresh: bool = Field(
+        default=False,
+        description="Start afresh: begin a new crawl although the last one was paused, interrupted or failed half-way.",
+    )
 
 
 def raw(source: Source) -> dg.AssetsDefinition:
@@ -37,38 +50,84 @@ def raw(source: Source) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"crawl_{source.name}",
+        # A crawl that was paused has no rows yet: its step ends well and makes nothing, which only a step may that
+        # need not make everything.
+        can_subset=True,
         specs=[
-            specs.spec(source, "raw", kinds={"scrapy", "parquet"}, version=version, deps=deps),
-            specs.spec(source, "dead_letters", kinds={"scrapy", "parquet"}, version=version, deps=deps),
+            specs.spec(source, layer, kinds={"scrapy", "parquet"}, version=version, deps=deps, skippable=True)
+            for layer in ("raw", "dead_letters")
         ],
         check_specs=specs.checks(source, "raw", ["books_closed"]),
         backfill_policy=specs.ONE_PARTITION_A_RUN,
         # One crawl of a source at a time (dagster.yaml's default limit): its partitions share the site.
         pool=f"crawl_{source.name}",
     )
-    def crawl(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], launcher: LocalLauncher) -> Results:
-        key = context.partition_key
+    def crawl(
+        context: dg.AssetExecutionContext, config: CrawlConfig, lake: dg.ResourceParam[Lake], launcher: LocalLauncher
+    ) -> Results:
+        from gossamer.crawl.process import CrawlPausedError
+        from gossamer.quality import suite
+
+        key, run = context.partition_key, context.run
         with failures.named():
-            manifest = launcher.crawl(source, key, context.run.run_id, _Reporter(context).report)
+            if source.suite_file:
+                suite.parse(source.suite_file)  # a fault in it would be found after the crawl
+            try:
+                manifest = launcher.crawl(
+                    source,
+                    key,
+                    run.run_id,
+                    _Reporter(context).report,
+                    root_run=run.root_run_id or run.run_id,
+                    fresh=config.fresh,
+                )
+            except CrawlPausedError as paused:
+                context.log.warning(str(paused))
+                context.instance.add_run_tags(run.run_id, {PAUSED_TAG: f"{source.name}/{key}"})
+                return
             if manifest.layer == INCOMPLETE:
                 rows = lake.url(object_path(INCOMPLETE, source.name, key))
                 context.log.warning(f"The books do not close: the rows lie in {rows}; raw/{source.name} is as it was.")
-            letters = lake.current("dead_letters", source.name, key)
-            for layer, known in (("raw", manifest), ("dead_letters", letters)):
-                shown: dict[str, Any] = {"crawl_id": manifest.crawl_id}
-                shown["object"] = metadata.place(lake, object_path(known.layer, source.name, key))
-                if layer == "raw":
-                    shown |= metadata.of_crawl(manifest.notes["books"])
-                shown |= metadata.of_rows(source, layer, lake.scan(known.layer, source.name, key), known.rows)
-                yield dg.MaterializeResult(
-                    asset_key=specs.asset_key(layer, source.name),
-                    metadata=shown,
-                    # Of the data that the next layer reads, where there is any.
-                    data_version=dg.DataVersion(lake.version(layer, source.name, key) or known.version),
-                )
-            yield from _verdict(source, "raw", manifest.checks, {})
+            yield from _crawled(context, source, lake, manifest)
 
     return crawl
+
+
+def _crawled(context: dg.AssetExecutionContext, source: Source, lake: Lake, manifest: Manifest) -> Results:
+    """What of a crawl that is over was asked for: its rows, its dead letters, the verdict on its books."""
+    key = context.partition_key
+    letters = lake.current("dead_letters", source.name, key)
+    for layer, known in (("raw", manifest), ("dead_letters", letters)):
+        if specs.asset_key(layer, source.name) not in context.selected_asset_keys:
+            continue
+        shown: dict[str, Any] = {"crawl_id": manifest.crawl_id}
+        shown["object"] = metadata.place(lake, object_path(known.layer, source.name, key))
+        if layer == "raw":
+            shown |= {**metadata.of_crawl(manifest.notes["books"]), **_plot(source, lake, manifest)}
+        shown |= metadata.of_rows(source, layer, lake.scan(known.layer, source.name, key), known.rows)
+        yield dg.MaterializeResult(
+            asset_key=specs.asset_key(layer, source.name),
+            metadata=shown,
+            # Of the data that the next layer reads, where there is any.
+            data_version=dg.DataVersion(lake.version(layer, source.name, key) or known.version),
+        )
+    raw_rows = specs.asset_key("raw", source.name)
+    for check in manifest.checks:
+        if dg.AssetCheckKey(raw_rows, check.name) in context.selected_asset_check_keys:
+            yield metadata.check_result(raw_rows, check, {})
+
+
+def _plot(source: Source, lake: Lake, manifest: Manifest) -> dict[str, Any]:
+    """Draws the crawl's pages over time and links the page; nothing where that is not known."""
+    from gossamer.crawl.progress import read_progress
+    from gossamer.quality import plot
+
+    said = read_progress(lake, source.name, manifest.partition)
+    if said is None or said.generation != manifest.generation:
+        return {}
+    path = object_path("plots", source.name, manifest.partition, ".html")
+    lake.put(path, plot.render(f"Crawl {manifest.crawl_id}", said.series).encode())
+    return {"pages_over_time": metadata.place(lake, path)}
 
 
 def clean(source: Source) -> dg.AssetsDefinition:
@@ -241,16 +300,15 @@ def _report(source: Source, lake: Lake, key: str, log: dg.DagsterLogManager) -> 
 
 
 class _Reporter:
-    """Passes a crawl's progress on to the run's log, not too often."""
+    """Passes a crawl's progress on to the run's log: now and then, and whenever its state changes."""
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._context = context
         self._next = 0.0
+        self._state = ""
 
     def report(self, progress: "Progress") -> None:
-        if progress.elapsed_s < self._next:
+        if progress.state == self._state and time.monotonic() < self._next:
             return
-        self._next = progress.elapsed_s + PROGRESS_SECONDS
-        self._context.log.info(
-            f"{progress.pages} pages, {progress.records} records, {progress.errors} errors, {progress.rate:.1f} pages/s"
-        )
+        self._next, self._state = time.monotonic() + PROGRESS_SECONDS, progress.state
+        self._context.log.info(f"{progress.state}: {progress.in_words()}")

@@ -25,6 +25,8 @@ _SAMPLE_COLUMNS = 8
 _SAMPLE_CELL = 30
 _FAILING_CELL = 80
 _CELL = 200
+#: Words on what of the spider's settings is not honoured, and what to do instead.
+_NOTICE = 500
 #: Rows of a table in a check's metadata: every one is kept in the event log for ever.
 _TABLE_ROWS = 50
 
@@ -36,6 +38,7 @@ _PLATFORM_COLUMNS = {
     "_page_hash": "SHA-256 of that page's body",
     "_crawl_id": "source, partition and generation of the crawl",
     "_spider_version": "hash of the spider's code",
+    "_seed_row": "what the crawl began with on the way to that page: a seed's URL, or its upstream row as JSON",
     PARTITION: "the partition that the row belongs to",
 }
 _DEAD_LETTER_COLUMNS = {
@@ -47,6 +50,7 @@ _DEAD_LETTER_COLUMNS = {
     "message": "the failure in the words of who met it",
     "failed_at": "when it was given up",
     "body_sample": "the beginning of the answer's body",
+    "seed_row": "what the crawl began with on the way to it: a seed's URL, or its upstream row as JSON",
 }
 
 
@@ -127,19 +131,29 @@ def place(lake: Lake, path: str) -> dg.MetadataValue[Any]:
 
 def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     """A crawl's books: what is plotted over time, and what became of the requests and records."""
-    requests = books.get("requests", {})
-    hosts = [{"host": host, "fetched": 0, "dead": 0, **counts} for host, counts in books.get("hosts", {}).items()]
+    requests, records = books.get("requests", {}), books.get("records", {})
+    reasons = books.get("reasons", {})
+    hosts = [
+        {"host": host, "fetched": 0, "dead": 0, **counts, "reasons": _pairs(reasons.get(host, {}))}
+        for host, counts in books.get("hosts", {}).items()
+    ]
     examples = [{"outcome": kind, "url": url} for kind, urls in books.get("examples", {}).items() for url in urls]
+    notices = [{"notice": notice} for notice in books.get("notices", [])]
     shown: dict[str, Any] = {
         "pages": requests.get("fetched", 0),
         "dead_requests": sum(requests.get("dead", {}).values()),
+        "pages_per_second": books.get("rate", 0.0),
+        "bytes": books.get("bytes", 0),
         "seconds": books.get("duration_s", 0.0),
+        "launches": books.get("launches", 1),
         "requests": table(_outcomes(requests), ["outcome", "requests"]),
-        "records": table(_outcomes(books.get("records", {}), "records"), ["outcome", "records"]),
-        "hosts": table(hosts[:_TABLE_ROWS], ["host", "fetched", "dead"]),
+        "records": table(_outcomes(records, "records"), ["outcome", "records"]),
+        "hosts": table(hosts[:_TABLE_ROWS], ["host", "fetched", "dead", "reasons"]),
     }
     if examples:
         shown["examples"] = table(examples[:_TABLE_ROWS], ["outcome", "url"])
+    if notices:
+        shown["notices"] = table(notices[:_TABLE_ROWS], ["notice"], _NOTICE)
     return shown
 
 

@@ -34,9 +34,15 @@ def asset_key(layer: str, source: str) -> dg.AssetKey:
 
 
 def spec(
-    source: Source, layer: str, *, kinds: set[str], version: str, deps: Iterable[dg.AssetDep] = ()
+    source: Source,
+    layer: str,
+    *,
+    kinds: set[str],
+    version: str,
+    deps: Iterable[dg.AssetDep] = (),
+    skippable: bool = False,
 ) -> dg.AssetSpec:
-    """The spec of one layer of a source."""
+    """The spec of one layer of a source; a skippable one need not be made by every run of its step."""
     declared = source.spec
     spec = dg.AssetSpec(
         asset_key(layer, source.name),
@@ -48,6 +54,7 @@ def spec(
         tags={**declared.tags, "gossamer/source": source.name},
         description="\n\n".join(filter(None, [declared.description, _DESCRIPTIONS[layer]])),
         metadata=_links(source),
+        skippable=skippable,
         partitions_def=partitions.build(declared.partitions),
     )
     return spec.with_io_manager_key("lake_io") if layer in ("clean", "enriched") else spec

@@ -31,6 +31,7 @@ PROVENANCE: dict[str, pl.DataType] = {
     "_page_hash": pl.String(),
     "_crawl_id": pl.String(),
     "_spider_version": pl.String(),
+    "_seed_row": pl.String(),
 }
 
 

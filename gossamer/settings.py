@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gossamer.errors import ConfigurationError
+
 PROJECT = Path(__file__).resolve().parent.parent
 HOME = PROJECT / ".gossamer"
+PARKING = ("at_rest", "continuous")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Settings:
             lake but the default one has one of its own, see `_state_of`).
         dagster_home: Dagster's instance folder (`DAGSTER_HOME`, default `.gossamer/dagster`; likewise one per lake).
         dbt_project: folder of the dbt project (`GOSSAMER_DBT_PROJECT`, default `dbt_project/`).
+        crawls: folder where crawls keep their stores while they run on this machine (`GOSSAMER_CRAWLS`, default
+            `.gossamer/crawls`; likewise one per lake).
+        parking: when a crawl's store goes to the lake: `at_rest`, or also `continuous`ly while it runs, for machines
+            that may vanish (`GOSSAMER_PARKING`, default `at_rest`).
         mongo_uri: MongoDB connection string with the database's name (`GOSSAMER_MONGO_URI`), or None: no MongoDB
             assets. A secret: never logged.
     """
@@ -36,24 +43,35 @@ class Settings:
     warehouse: Path
     dagster_home: Path
     dbt_project: Path
+    crawls: Path
+    parking: str = "at_rest"
     mongo_uri: str | None = None
 
     @classmethod
     def load(
         cls, sources: str | Path | None = None, lake: str | None = None, environ: Mapping[str, str] | None = None
     ) -> "Settings":
-        """The settings of this process; `sources` and `lake` (options of a command) come before the environment."""
+        """The settings of this process; `sources` and `lake` (options of a command) come before the environment.
+
+        Raises:
+            ConfigurationError: a variable has a value that it cannot have.
+        """
         env = os.environ if environ is None else environ
         lake_place = str(lake or env.get("GOSSAMER_LAKE") or HOME / "lake").removeprefix("file://")
         if "://" not in lake_place:
             lake_place = str(Path(lake_place).expanduser().resolve())
         state = _state_of(lake_place)
+        parking = env.get("GOSSAMER_PARKING") or "at_rest"
+        if parking not in PARKING:
+            raise ConfigurationError(f"GOSSAMER_PARKING is {parking!r}. Use one of: {', '.join(PARKING)}.")
         return cls(
             sources=Path(sources or env.get("GOSSAMER_SOURCES") or PROJECT / "sources").expanduser().resolve(),
             lake=lake_place,
             warehouse=Path(env.get("GOSSAMER_WAREHOUSE") or state / "warehouse.duckdb").expanduser().resolve(),
             dagster_home=Path(env.get("DAGSTER_HOME") or state / "dagster").expanduser().resolve(),
             dbt_project=Path(env.get("GOSSAMER_DBT_PROJECT") or PROJECT / "dbt_project").expanduser().resolve(),
+            crawls=Path(env.get("GOSSAMER_CRAWLS") or state / "crawls").expanduser().resolve(),
+            parking=parking,
             mongo_uri=env.get("GOSSAMER_MONGO_URI") or None,
         )
 
@@ -64,6 +82,8 @@ class Settings:
             "GOSSAMER_LAKE": self.lake,
             "GOSSAMER_WAREHOUSE": str(self.warehouse),
             "GOSSAMER_DBT_PROJECT": str(self.dbt_project),
+            "GOSSAMER_CRAWLS": str(self.crawls),
+            "GOSSAMER_PARKING": self.parking,
             "GOSSAMER_MONGO_URI": self.mongo_uri or "",
             "DAGSTER_HOME": str(self.dagster_home),
             # Dagster's uploader does not look at `telemetry` in dagster.yaml: it sends what is in $DAGSTER_HOME/logs.

@@ -11,6 +11,7 @@ from gossamer.settings import Settings
 from gossamer.source import Source
 
 if TYPE_CHECKING:
+    from gossamer.crawl.life import Crawl
     from gossamer.crawl.process import Progress
 
 
@@ -20,13 +21,36 @@ class LocalLauncher(dg.ConfigurableResource[None]):
     sources: str
     lake: str
 
-    def crawl(self, source: Source, key: str, run_id: str, on_progress: Callable[["Progress"], None]) -> Manifest:
-        """Crawls one partition to its end and returns the manifest of its raw rows.
+    def crawl(
+        self,
+        source: Source,
+        key: str,
+        run_id: str,
+        on_progress: Callable[["Progress"], None],
+        root_run: str = "",
+        fresh: bool = False,
+    ) -> Manifest:
+        """Brings one partition's crawl to its end and returns the manifest of its raw rows.
+
+        Args:
+            root_run: the run that this one repeats, which is given the same crawl. By default `run_id`.
+            fresh: begin a new crawl although the last one is not over.
 
         Raises:
+            CrawlPausedError: somebody paused it; it goes on when it is asked to.
             CrawlError: the crawl ended without a result; the text says how its process ended.
         """
         from gossamer.crawl.process import run_crawl
 
         settings = Settings.load(sources=Path(self.sources), lake=self.lake)
-        return run_crawl(settings, source, key, run_id=run_id, on_progress=on_progress)
+        return run_crawl(settings, source, key, run_id=run_id, root_run=root_run, fresh=fresh, on_progress=on_progress)
+
+    def close(self, source: Source, crawl: "Crawl") -> None:
+        """Closes the books of a crawl at rest that was asked to stop.
+
+        Raises:
+            CrawlError: its process ended before they were closed.
+        """
+        from gossamer.crawl.process import close_crawl
+
+        close_crawl(Settings.load(sources=Path(self.sources), lake=self.lake), source, crawl)

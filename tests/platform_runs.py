@@ -41,13 +41,13 @@ class Installation:
         found = self.defs.resolve_job_def(job)
         return found.execute_in_process(instance=self.instance, partition_key=key, raise_on_error=False, **options)
 
-    def materialise(self, selection: str, key: str) -> dg.ExecuteInProcessResult:
+    def materialise(self, selection: str, key: str, **options: Any) -> dg.ExecuteInProcessResult:
         """A run of a selection of assets, e.g. `published/shop`, as a person starts one in the UI."""
         keys = [dg.AssetKey(part.split("/")) for part in selection.split(",")]
         job = self.defs.get_repository_def().get_implicit_job_def_for_assets(keys)
         assert job
         return job.execute_in_process(
-            instance=self.instance, partition_key=key, raise_on_error=False, asset_selection=keys
+            instance=self.instance, partition_key=key, raise_on_error=False, asset_selection=keys, **options
         )
 
 

@@ -5,16 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from demo import shop
+from gossamer.crawl import life
+from gossamer.crawl.life import CrawlState
 from gossamer.crawl.progress import read_progress
 from gossamer.publish.duck import connect
 from gossamer.settings import PROJECT
@@ -195,15 +199,22 @@ def test_a_spider_that_yields_nothing_is_a_failed_check(platform: Installation) 
     assert "no record" in refused(platform)
 
 
-def test_a_crawl_process_that_is_killed_fails_the_run_and_names_the_signal(platform: Installation) -> None:
+@pytest.mark.slow
+def test_a_page_on_which_the_process_dies_is_set_aside_and_the_run_names_it(platform: Installation) -> None:
     spider(
         platform,
         "rates",
         "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n"
         "    def parse(self, response):\n        os.kill(os.getpid(), signal.SIGKILL)\n",
     )
-    assert "SIGKILL" in refused(platform)
+    assert "process_died" in refused(platform)
     assert platform.lake.manifest("raw", "rates", DAY) is None
+
+
+def test_a_suite_that_is_no_json_is_told_before_anything_is_crawled(platform: Installation) -> None:
+    (platform.settings.sources / "rates" / "expectations.json").write_text("{")
+    assert "is not JSON" in refused(platform)
+    assert platform.lake.manifest("incomplete", "rates", DAY) is None
 
 
 def test_a_failed_expectation_keeps_the_last_good_version_and_names_rows(platform: Installation) -> None:
@@ -265,24 +276,134 @@ def test_a_full_disk_under_the_lake_fails_the_run_in_words_and_readers_keep_what
     assert platform.run("rates", DAY).success
 
 
+# -- paused, stopped, cancelled, killed -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Installation]:
+    """A shop that answers slowly, so that there is time to interfere."""
+    with shop.serve(delay=0.1) as url:
+        yield Installation.at(tmp_path, shop_sources(tmp_path, url), instance)
+
+
+def is_under_way(platform: Installation) -> bool:
+    """Whether pages come in from the shop."""
+    said = read_progress(platform.lake, "shop", DAY)
+    return said is not None and said.is_live and said.pages > 3
+
+
+def once_pages_came(platform: Installation, act: Callable[[], object]) -> threading.Thread:
+    """Does something when the crawl of the shop is under way."""
+
+    def wait() -> None:
+        wait_for(lambda: is_under_way(platform), 60)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def control(platform: Installation, wish: str, **config: str) -> dg.ExecuteInProcessResult:
+    """The job of the UI, as a person launches it."""
+    wanted = {"source": "shop", "partition": DAY, "wish": wish, "why": "the shop has a sale", **config}
+    with dg.DagsterInstance.ephemeral() as instance:
+        return Installation(platform.settings, instance).run("control_crawl", run_config=run_config("control", wanted))
+
+
+def run_config(op: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {"ops": {op: {"config": config}}}
+
+
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_no_crawl_behind(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    with shop.serve(delay=0.3) as url:
-        platform = Installation.at(tmp_path, shop_sources(tmp_path, url), instance)
-        environ = {**os.environ, **platform.settings.environ(), "PYTHONWARNINGS": "ignore"}
-        (tmp_path / "dagster").mkdir()
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "definitions"]
-        command += ["--select", "key:raw/shop or key:dead_letters/shop", "--partition", DAY]
-        run = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_for(lambda: (p := read_progress(platform.lake, "shop", DAY)) is not None and p.pages > 3, 60)
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-            wait_for(lambda: not crawls_of(tmp_path), 30)
-        finally:
-            run.kill()
-            run.wait()
-    assert platform.lake.manifest("raw", "shop", DAY) is None
+def test_a_paused_crawl_ends_its_run_without_failure_or_rows_and_goes_on_when_it_is_materialised_again(
+    slow: Installation,
+) -> None:
+    asked: list[dg.ExecuteInProcessResult] = []
+    pausing = once_pages_came(slow, lambda: asked.append(control(slow, "pause")))
+    paused = slow.materialise("raw/shop,dead_letters/shop,clean/shop", DAY)
+    pausing.join(60)
+
+    assert paused.success and asked[0].success
+    assert not paused.get_asset_materialization_events() and not paused.get_asset_check_evaluations()
+    assert slow.instance.get_run_by_id(paused.run_id).tags["gossamer/paused"] == f"shop/{DAY}"  # type: ignore[union-attr]
+    standing = life.standing(slow.lake, "shop", DAY)
+    assert (standing.state, standing.launch) == (CrawlState.PAUSED, 1)
+    assert "is paused already" in why(control(slow, "pause"))
+
+    resumed = slow.materialise("raw/shop", DAY)
+    assert resumed.success, why(resumed)
+    manifest = slow.lake.current("raw", "shop", DAY)
+    assert manifest.crawl_id == f"shop/{DAY}/1"
+    assert manifest.notes["books"]["launches"] == 2
+    assert sorted(slow.lake.scan("raw", "shop", DAY).collect()["sku"].unique()) == sorted(
+        {record["sku"] for record in shop.shop_records(datetime.fromisoformat(DAY).date(), "")}
+    )
+    (made,) = resumed.get_asset_materialization_events()
+    assert made.asset_key == dg.AssetKey(["raw", "shop"]), "dead letters were not asked for"
+    (check,) = resumed.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == ("books_closed", True)
+    shown = made.step_materialization_data.materialization.metadata
+    assert {"pages", "requests", "records", "hosts", "launches", "pages_per_second"} <= shown.keys()
+    assert "<svg" in Path(str(shown["pages_over_time"].value)).read_text()
+
+
+@pytest.mark.slow
+def test_a_stopped_crawl_fails_its_run_in_words_and_the_next_run_begins_another(slow: Installation) -> None:
+    stopping = once_pages_came(slow, lambda: control(slow, "stop"))
+    stopped = slow.materialise("raw/shop", DAY)
+    stopping.join(60)
+
+    assert not stopped.success
+    assert "stopped by run" in why(stopped) and "the shop has a sale" in why(stopped)
+    assert life.standing(slow.lake, "shop", DAY).state is CrawlState.STOPPED
+    assert slow.materialise("raw/shop", DAY).success
+    assert slow.lake.current("raw", "shop", DAY).crawl_id == f"shop/{DAY}/2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["stop", "fresh"])
+def test_a_paused_crawl_can_be_stopped_or_begun_afresh(slow: Installation, end: str) -> None:
+    pausing = once_pages_came(slow, lambda: control(slow, "pause"))
+    assert slow.materialise("raw/shop", DAY).success
+    pausing.join(60)
+    assert life.standing(slow.lake, "shop", DAY).state is CrawlState.PAUSED
+    if end == "stop":
+        assert control(slow, "stop").success
+        assert slow.lake.current("incomplete", "shop", DAY).crawl_id == f"shop/{DAY}/1"
+    else:
+        fresh = slow.materialise("raw/shop", DAY, run_config=run_config("crawl_shop", {"fresh": True}))
+        assert fresh.success, why(fresh)
+        assert slow.lake.current("raw", "shop", DAY).crawl_id == f"shop/{DAY}/2"
+
+
+def test_asking_for_what_cannot_be_is_answered_in_words(platform: Installation) -> None:
+    assert "is not being crawled" in why(control(platform, "stop"))
+    assert "No source `shops` here" in why(control(platform, "pause", source="shops"))
+    assert "in the future" in why(control(platform, "pause", partition="2999-01-01"))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_no_crawl_behind_and_the_next_one_goes_on(slow: Installation) -> None:
+    folder = slow.settings.sources.parent
+    environ = {**os.environ, **slow.settings.environ(), "PYTHONWARNINGS": "ignore"}
+    (folder / "dagster").mkdir()
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "definitions"]
+    command += ["--select", "key:raw/shop or key:dead_letters/shop", "--partition", DAY]
+    run = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: is_under_way(slow), 60)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        wait_for(lambda: not crawls_of(folder), 30)
+    finally:
+        run.kill()
+        run.wait()
+    assert slow.lake.manifest("raw", "shop", DAY) is None
+    wait_for(lambda: life.standing(slow.lake, "shop", DAY).state is CrawlState.INTERRUPTED, 5)
+    assert slow.materialise("raw/shop", DAY).success
+    books = slow.lake.current("raw", "shop", DAY).notes["books"]
+    assert (books["generation"], books["launches"]) == (1, 2)
 
 
 def crawls_of(folder: Path) -> list[str]:

@@ -50,6 +50,7 @@ def crawled(*rows: dict[str, str | None]) -> pl.LazyFrame:
         "_page_hash": "h",
         "_crawl_id": "shop/2026-11-20/1",
         "_spider_version": "v",
+        "_seed_row": "https://shop.example/list/page.html",
     }
     texts = dict.fromkeys((*{name for row in rows for name in row}, "extra"), pl.String)
     return pl.DataFrame([{**known, **row} for row in rows], schema_overrides=texts).lazy()

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gossamer import __version__
-from gossamer.cli import authoring, crawling, reading, serving
+from gossamer.cli import authoring, control, crawling, reading, serving
 from gossamer.cli.terminal import LakeOption, SourcesOption, fail, note
 from gossamer.errors import GossamerError
 
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 for panel, commands in (
     ("Write a source", (authoring.new, authoring.try_, authoring.check)),
-    ("Run it", (crawling.crawl, serving.serve)),
+    ("Run it", (crawling.crawl, control.pause, control.resume, control.stop, serving.serve)),
     ("Look at the data", (reading.ls, reading.status, reading.query)),
 ):
     for command in commands:

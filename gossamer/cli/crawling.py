@@ -1,5 +1,7 @@
 """The command `crawl`: one partition from the site to its readers, through Dagster, with a live display.
 
+Ctrl-C pauses the crawl, so that the next command goes on with it.
+
 Dagster runs in a process of its own, so that its UI, `status` and `query` agree on what happened. What is shown comes
 from the lake: the crawl's progress object, then the manifests of the layers, then the publication.
 """
@@ -11,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,13 +51,15 @@ def crawl(
     name: Annotated[str, typer.Argument(help="Name of the source.", metavar="NAME")],
     partition: PartitionOption = None,
     all_segments: Annotated[bool, typer.Option("--all-segments", help="Every segment of the current period.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start afresh, though the last crawl is not over.")] = False,
     sources: SourcesOption = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Crawl, clean, check and publish one partition, into MongoDB too where it is configured.
 
-    Exit 0 only if all of that was done. Marts are refreshed by a running `gossamer serve`.
+    A crawl that was paused, interrupted or failed half-way goes on. Ctrl-C pauses it. Exit 0 only if all of that was
+    done. Marts are refreshed by a running `gossamer serve`.
     """
     settings = Settings.load(sources, lake)
     source = terminal.load(settings)[name]
@@ -64,12 +68,25 @@ def crawl(
     keys = [partition or current_partition(source)] if not all_segments else source.spec.partitions.current_keys(_now())
     for key in keys:
         source.partition(key)
+    return run(settings, source, keys, fresh=fresh, as_json=as_json, as_list=all_segments)
+
+
+def run(
+    settings: Settings,
+    source: "Source",
+    keys: Sequence[str],
+    *,
+    fresh: bool = False,
+    as_json: bool = False,
+    as_list: bool = False,
+) -> int:
+    """Crawls these partitions, one after another, and shows what came of it; gives the exit code."""
     with stoppable():
         marks.end_dead_runs(settings)
-        results = [_crawl(settings, source, key, quiet=as_json) for key in keys]
+        results = [_crawl(settings, source, key, fresh=fresh, quiet=as_json) for key in keys]
     if as_json:
         shown = [result.as_data() for result in results]
-        terminal.write_json(shown if all_segments else shown[0])
+        terminal.write_json(shown if as_list else shown[0])
     return 0 if all(result.complete for result in results) else 1
 
 
@@ -119,6 +136,7 @@ class Watch:
     log: Path
     waiting: bool = False
     began: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.time)
     before: dict[str, str] = field(default_factory=dict)
     done: dict[str, tuple[int, float]] = field(default_factory=dict)
     progress: "Progress | None" = None
@@ -132,12 +150,12 @@ class Watch:
 
     def look(self) -> None:
         """Looks into the lake again. A lake that cannot be read now is the crawl's trouble to tell."""
-        from gossamer.cli import state
+        from gossamer.crawl.progress import last_word
 
         with suppress(LakeError):
             if "raw" not in self.done:
-                told = state.running(self.lake, self.source, self.key)
-                self.progress = told[0] if told else self.progress
+                told = last_word(self.lake, self.source, self.key)
+                self.progress = told if told and told.told_at > self.began_at else self.progress
                 self.waiting = _is_waiting(self.log)
             for layer, version in self._versions().items():
                 manifest = self.lake.manifest(layer, self.source, self.key)
@@ -188,6 +206,7 @@ class Result:
             "version": entry.version if entry else None,
             "rows": {layer: m.rows for layer, m in self.state.manifests.items() if layer in self.fresh},
             "checks": [check for check in checks_as_data(self.state) if check["layer"] in self.fresh],
+            "crawl": self.state.crawl,
             "cause": self.cause or None,
             "seconds": round(self.seconds, 1),
             "report": self.report,
@@ -195,30 +214,31 @@ class Result:
         }
 
 
-def _crawl(settings: Settings, source: "Source", key: str, quiet: bool) -> Result:
+def _crawl(settings: Settings, source: "Source", key: str, *, fresh: bool, quiet: bool) -> Result:
     from gossamer.cli import state
     from gossamer.lake import Lake, object_path
 
     place = Lake(settings.lake)
-    log = _log_file(settings, source, key)
+    log = log_file(settings, source, key)
     watch = Watch(place, source.name, key, log)
     console = terminal.err() if quiet else terminal.out()
-    with log.open("wb") as output, _dagster(settings, source, key, output) as process:
+    with log.open("wb") as output, _dagster(settings, source, key, output, fresh=fresh) as process:
         _watch(process, watch, console)
         code = process.wait()
     watch.look()
     now = state.read(place, source.name, key, state.publications(place, source.name).get(key))
-    fresh = frozenset(watch.done)
+    made = frozenset(watch.done)
     cause = _cause(log, code) if code else ""
     report = place.url(object_path("reports", source.name, key, ".html"))
     collection = source.name if settings.mongo_uri else ""
-    result = Result(now, fresh, code, log, cause, watch.elapsed, report, place.table_url(source.name), collection)
+    result = Result(now, made, code, log, cause, watch.elapsed, report, place.table_url(source.name), collection)
     if not quiet:
         _show(console, result)
     return result
 
 
-def _log_file(settings: Settings, source: "Source", key: str) -> Path:
+def log_file(settings: Settings, source: "Source", key: str) -> Path:
+    """Where the log of a partition's crawl goes that a command starts."""
     from gossamer.lake import object_path
 
     path = prepare_home(settings) / object_path("crawl_logs", source.name, key, ".log")
@@ -227,9 +247,16 @@ def _log_file(settings: Settings, source: "Source", key: str) -> Path:
 
 
 @contextmanager
-def _dagster(settings: Settings, source: "Source", key: str, output: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """The source's job, run by Dagster here; whatever it started is gone when the context is left."""
+def _dagster(
+    settings: Settings, source: "Source", key: str, output: Any, *, fresh: bool
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The source's job, run by Dagster here; whatever it started is gone when the context is left.
+
+    Left early, its crawl is paused.
+    """
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", source.name]
+    if fresh:
+        command += ["--config-json", json.dumps({"ops": {f"crawl_{source.name}": {"config": {"fresh": True}}}})]
     with marks.mark(settings) as mark:
         process = subprocess.Popen(
             [*command, "--tags", json.dumps({**_partition_tags(source, key), marks.TAG: mark.name})],
@@ -245,9 +272,52 @@ def _dagster(settings: Settings, source: "Source", key: str, output: Any) -> Ite
         try:
             yield process
         finally:
-            # Dagster's step does not hear while it waits for a pool; there is nothing to finish either.
-            _stop(process, WAITING_STOP_SECONDS if _is_waiting(Path(output.name)) else STOP_SECONDS)
+            _end(process, settings, source, key, Path(output.name))
             marks.settle(settings, mark, process.returncode)
+
+
+def _end(process: "subprocess.Popen[bytes]", settings: Settings, source: "Source", key: str, log: Path) -> None:
+    """Ends what still runs: a crawl is paused, so that it can go on; a step after it is interrupted."""
+    try:
+        if process.poll() is not None:
+            return
+        if _is_waiting(
+            log
+        ):  # Dagster's step does not hear while it waits for a pool; there is nothing to finish either
+            _interrupt(process, WAITING_STOP_SECONDS)
+        elif _pause(settings, source, key):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        else:
+            _interrupt(process, STOP_SECONDS)
+    finally:
+        _signal(process, signal.SIGKILL)  # its crawl, if there is one still, sees that and parks itself
+        process.wait()
+
+
+def _pause(settings: Settings, source: "Source", key: str) -> bool:
+    """Pauses the crawl that only this command waits for; False where there is none."""
+    from gossamer.crawl import control, identity, life
+    from gossamer.lake import Lake
+
+    lake = Lake(settings.lake)
+    try:
+        if len(identity.attached(lake, life.standing(lake, source.name, key).crawl)) > 1:
+            return False
+        outcome = control.request(
+            lake,
+            source.name,
+            key,
+            life.Wish.PAUSE,
+            by=terminal.user(),
+            why="its command was stopped",
+            close=lambda crawl: None,
+            patience_s=STOP_SECONDS,
+        )
+    except (control.NothingToControlError, LakeError):
+        return False
+    terminal.note(control.in_words(outcome, life.Wish.PAUSE))
+    return True
 
 
 def _partition_tags(source: "Source", key: str) -> dict[str, str]:
@@ -261,17 +331,13 @@ def _partition_tags(source: "Source", key: str) -> dict[str, str]:
     return tags
 
 
-def _stop(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
-    """Asks the process group to end, then ends it. A second Ctrl-C does not wait."""
-    try:
-        for number, seconds in ((signal.SIGINT, patience_s), (signal.SIGTERM, WAITING_STOP_SECONDS)):
-            if process.poll() is None:
-                _signal(process, number)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(seconds)
-    finally:
-        _signal(process, signal.SIGKILL)
-        process.wait()
+def _interrupt(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
+    """Asks the process group to end. A second Ctrl-C does not wait."""
+    for number, seconds in ((signal.SIGINT, patience_s), (signal.SIGTERM, WAITING_STOP_SECONDS)):
+        if process.poll() is None:
+            _signal(process, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
 
 
 def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
@@ -337,11 +403,12 @@ def _now_doing(watch: Watch) -> str:
     now = watch.progress
     if not now.pages and not now.errors:
         return "waiting for the first page"
-    counts = ((now.pages, "page"), (now.records, "record"), (now.errors, "error"))
-    return ", ".join(terminal.count(number, noun) for number, noun in counts) + f", {now.rate:.1f} pages/s"
+    return now.in_words() if now.state == "running" else f"{now.state}: {now.in_words()}"
 
 
 def _display(watch: Watch) -> Group:
+    from gossamer.cli.reading import details
+
     shown = Table.grid(padding=(0, 2))
     for style in ("", "bold", "", "dim"):
         shown.add_column(style=style, no_wrap=True)
@@ -355,12 +422,17 @@ def _display(watch: Watch) -> Group:
             shown.add_row(Spinner("dots"), word, doing, terminal.clock(watch.elapsed))
         else:
             shown.add_row(terminal.NONE, Text(word, "dim"), "", "")
-    url = watch.progress.last_url if watch.progress and active == "raw" else ""
-    return Group(Text.assemble((watch.source, "bold"), f" {watch.key}"), shown, terminal.cell(url, 100))
+    title = Text.assemble((watch.source, "bold"), f" {watch.key}")
+    if active != "raw" or watch.progress is None:
+        return Group(title, shown)
+    lines = [terminal.cell(f"{word}: {text}", 120) for word, text in details(watch.progress).items() if text]
+    return Group(title, shown, *lines, terminal.cell(watch.progress.last_url, 100))
 
 
 def _show(console: Console, result: Result) -> None:
     """The end of it: what came, what the checks say, what readers see, where to look."""
+    from gossamer.cli.reading import at_rest
+
     state = result.state
     entry = state.published
     title = Text.assemble(terminal.mark(result.complete), " ", (state.source, "bold"), f" {state.partition} ")
@@ -383,6 +455,8 @@ def _show(console: Console, result: Result) -> None:
     if result.cause and not any(not c.passed and c.blocking for layer, c in state.checks if layer in result.fresh):
         for line in terminal.clean(result.cause).splitlines():
             console.print(Text.assemble(("  cause    ", "bold red"), line), soft_wrap=True)
+    if waits := at_rest(state):
+        console.print(Text.assemble(("  crawl    ", "dim"), terminal.clean(waits)), soft_wrap=True)
     places = {"report": result.report} if "clean" in result.fresh else {}
     if result.published:
         places["table"] = result.table

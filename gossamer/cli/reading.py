@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,12 +19,17 @@ from gossamer.errors import ConfigurationError
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gossamer.cli.state import State
+    from gossamer.crawl.progress import Progress
     from gossamer.declarations import Declarations
     from gossamer.partition import Partitions
 
 #: Rows of a query shown as a table; files and pipes (`--csv`, `--json`) get all of them.
 SHOWN_ROWS = 50
+#: Hosts of a crawl shown by `status`; `--json` has more.
+SHOWN_HOSTS = 10
 #: A crawl that says nothing for so long (it does so every second) may be gone.
 SIGN_SECONDS = 3.0
 
@@ -134,6 +139,55 @@ def status(
             if not check.passed and (check.blocking or source):
                 line = Text.assemble(terminal.mark(False, check.blocking), f" {one.source} {one.partition} {layer}: ")
                 terminal.say(console, line.append(terminal.clean(f"{check.name}: {check.summary}")))
+        if source and not one.is_over:
+            _show_crawl(console, one)
+
+
+def _show_crawl(console: "Console", one: "State") -> None:
+    """A crawl that is not over: its counts by state, reason and host, and how it can go on."""
+    standing, progress = one.standing, one.progress
+    title = Text.assemble((f"\n{one.source}", "bold"), f" {one.partition} {one.crawl}")
+    console.print(title.append(f"  crawl {standing.crawl.id}, launch {standing.launch}", "dim"), soft_wrap=True)
+    lines = {"so far": progress.in_words(), **details(progress)} if progress else {}
+    for word, text in {**lines, "why": at_rest(one)}.items():
+        if text:
+            console.print(Text.assemble((f"  {word:<8} ", "dim"), terminal.clean(text)), soft_wrap=True)
+
+
+def details(progress: "Progress") -> dict[str, str]:
+    """A crawl's requests by state, by reason and by host, each as a line."""
+    hosts = [f"{host}: {_counts(counts)}" for host, counts in progress.hosts.items()]
+    others = len(hosts) - SHOWN_HOSTS
+    return {
+        "requests": _counts(progress.states),
+        "reasons": _counts(progress.reasons),
+        "hosts": "; ".join([*hosts[:SHOWN_HOSTS], *([f"{others} more"] if others > 0 else [])]),
+    }
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """`fetched 120, dead 2`: the most first."""
+    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
+    return ", ".join(f"{name} {number:,}" for name, number in ordered if number)
+
+
+def at_rest(one: "State") -> str:
+    """Why no process works on a crawl that is not over, and how it goes on; "" of others."""
+    from gossamer.crawl.control import go_on
+    from gossamer.crawl.life import CrawlState, Wish
+
+    control, how = one.standing.control, go_on(one.standing.crawl)
+    asked = f"{control.by} ({control.why})" if control and control.why else control.by if control else "somebody"
+    match one.standing.state:
+        case CrawlState.PAUSED | CrawlState.INTERRUPTED | CrawlState.FAILED if control and control.wish is Wish.STOP:
+            return f"stopped by {asked}, and its process went before its books were closed: the next one closes them"
+        case CrawlState.PAUSED:
+            return f"paused by {asked}. {how}"
+        case CrawlState.INTERRUPTED:
+            return f"its process went before it was over (killed, moved or lost); what it had done is kept. {how}"
+        case CrawlState.FAILED:
+            return f"its process ended with an error; what it had done is kept. When the cause is mended: {how}"
+    return ""
 
 
 def _row(one: "State") -> list[object]:
@@ -148,15 +202,20 @@ def _row(one: "State") -> list[object]:
 
 
 def _crawl(one: "State") -> Text:
-    if one.progress:
-        said = f"running: {terminal.count(one.progress.pages, 'page')}, {one.progress.rate:.1f}/s"
+    progress = one.progress
+    if one.crawl == "running":
+        word = progress.state if progress else "starting"
+        said = f"{word}: {terminal.count(progress.pages, 'page')}, {progress.rate:.1f}/s" if progress else word
         silent = (datetime.now(UTC) - one.heard).total_seconds() if one.heard else 0.0
         sign = f" (last sign of life {silent:.0f} s ago)" if silent > SIGN_SECONDS else ""
         return Text(said + sign, "yellow" if sign else "cyan")
+    if not one.is_over:
+        since = f", {terminal.ago(one.standing.since)}" if one.standing.since else ""
+        return Text(one.crawl + since, "cyan" if one.crawl == "paused" else "yellow")
     if one.crawled is None:
         return Text("no result", "dim")
     when = terminal.ago(one.crawled.written_at)
-    return Text(when) if one.crawl == "complete" else Text(f"incomplete, {when}", "red")
+    return Text(when) if one.crawl == "complete" else Text(f"{one.crawl}, {when}", "red")
 
 
 def _seen(one: "State") -> Text:
@@ -184,9 +243,13 @@ def _as_data(one: "State") -> dict[str, Any]:
         "partition": one.partition,
         "crawl": {
             "state": one.crawl,
-            "crawl_id": crawled.crawl_id if crawled else None,
+            "crawl_id": one.standing.crawl.id if one.crawl != "none" else None,
+            "launch": one.standing.launch,
+            "since": one.standing.since,
+            "control": one.standing.control and one.standing.control.model_dump(),
+            "result": crawled.crawl_id if crawled else None,
             "time": crawled.written_at if crawled else None,
-            "progress": one.progress and one.progress.model_dump(),
+            "progress": one.progress and one.progress.model_dump(exclude={"series"}),
             "last_sign_of_life": one.heard,
         },
         "rows": {layer: manifest.rows for layer, manifest in one.manifests.items()},
@@ -209,14 +272,16 @@ def checks_as_data(one: "State") -> list[dict[str, Any]]:
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="Over the tables <source> and marts.<model>.", metavar="SQL")],
+    sql: Annotated[
+        str, typer.Argument(help="Over the tables <source>, marts.<model> and dead_letters.", metavar="SQL")
+    ],
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Rows [50 in a table, else all].")] = None,
     sources: SourcesOption = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
 ) -> None:
-    """Ask the published tables in SQL (DuckDB)."""
+    """Ask the published tables, and the requests that failed (dead_letters), in SQL (DuckDB)."""
     import duckdb
 
     from gossamer.publish import duck
@@ -230,7 +295,7 @@ def query(
     if names := [error.name for error in declarations.errors]:
         broken = f"{terminal.count(len(names), 'source')} broken: {', '.join(names)} (see: gossamer check)"
         terminal.note(f"{broken}; what was published before can be asked.")
-    with duck.connect(settings) as connection:
+    with duck.connect(settings, dead_letters=duck.DEAD_LETTERS in sql.lower()) as connection:
         try:
             cursor = connection.execute(sql)
             columns = [column[0] for column in cursor.description or []]

@@ -1,22 +1,24 @@
-"""What the lake knows of a source's partitions: rows by layer, checks, publication, and a crawl that is running.
+"""What the lake knows of a source's partitions: rows by layer, checks, publication, and how the newest crawl stands.
 
 Read only, and from the lake alone: no Dagster is needed to answer. How it is shown is `reading`'s.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 
-from gossamer.crawl.progress import Progress, progress_path, read_progress
+from gossamer.crawl import life
+from gossamer.crawl.life import CrawlState, Standing
+from gossamer.crawl.progress import Progress
 from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
 from gossamer.publish.tables import HistoryEntry, history
 
 LAYERS = ("raw", "clean", "enriched")
-#: A crawl writes its progress every second; one that has been silent so long is not running.
-SILENCE = timedelta(seconds=20)
+#: The newest crawl is over and its books did not close; or there never was one.
+INCOMPLETE_CRAWL, NO_CRAWL = "incomplete", "none"
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,14 @@ class State:
     Attributes:
         manifests: layer -> manifest, for the layers that have data; `incomplete` where that is the newest crawl.
         published: its newest publication; it may be older than the layers below.
-        progress: what a crawl that is running now says of itself, None while none runs.
-        heard: when it said so.
+        standing: how its newest crawl stands.
     """
 
     source: str
     partition: str
     manifests: Mapping[str, Manifest]
     published: HistoryEntry | None
-    progress: Progress | None
-    heard: datetime | None
+    standing: Standing
 
     @property
     def stale(self) -> frozenset[str]:
@@ -57,12 +57,28 @@ class State:
 
     @property
     def crawl(self) -> str:
-        """running, complete, incomplete (its books did not close) or none."""
-        if self.progress:
-            return "running"
-        if self.crawled is None:
-            return "none"
-        return "incomplete" if self.crawled.layer == INCOMPLETE else "complete"
+        """A word of `CrawlState`; or none, or incomplete (it is over, and its books did not close)."""
+        state = self.standing.state
+        if state is CrawlState.NEW and not self.manifests:
+            return NO_CRAWL
+        if state is CrawlState.COMPLETE and INCOMPLETE in self.manifests:
+            return INCOMPLETE_CRAWL
+        return str(state)
+
+    @property
+    def is_over(self) -> bool:
+        """No crawl is under way or at rest."""
+        return self.crawl in (CrawlState.COMPLETE, CrawlState.STOPPED, INCOMPLETE_CRAWL, NO_CRAWL)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the crawl says of itself, or last said; None of one that is over."""
+        return None if self.is_over else self.standing.progress
+
+    @property
+    def heard(self) -> datetime | None:
+        """When it said so."""
+        return datetime.fromtimestamp(self.progress.told_at, UTC) if self.progress else None
 
     @property
     def crawled(self) -> Manifest | None:
@@ -84,16 +100,20 @@ def read(lake: Lake, source: str, key: str, published: HistoryEntry | None) -> S
     manifests = {layer: manifest for layer, manifest in found.items() if manifest}
     if not _is_incomplete(manifests):
         manifests.pop(INCOMPLETE, None)
-    return State(source, key, manifests, published, *(running(lake, source, key) or (None, None)))
+    return State(source, key, manifests, published, life.standing(lake, source, key))
 
 
 def keys(lake: Lake, source: str, published: Mapping[str, HistoryEntry]) -> list[str]:
     """The partitions of which the lake knows anything, newest first."""
     crawled = {key for layer in ("raw", INCOMPLETE) for key in lake.partitions(layer, source)}
-    begun = f"progress/{source}/"
-    names = (path.removeprefix(begun).removesuffix(".json") for path in lake.paths(begun))
-    crawled |= {name.replace("~", SEPARATOR) for name in names}
-    return sorted(crawled | published.keys(), reverse=True)
+    return sorted(crawled | set(begun(lake, source)) | published.keys(), reverse=True)
+
+
+def begun(lake: Lake, source: str) -> list[str]:
+    """The partitions of which a crawl was ever heard, newest first."""
+    folder = f"progress/{source}/"
+    names = (path.removeprefix(folder).removesuffix(".json") for path in lake.paths(folder))
+    return sorted((name.replace("~", SEPARATOR) for name in names), reverse=True)
 
 
 def _is_incomplete(manifests: Mapping[str, Manifest]) -> bool:
@@ -108,17 +128,3 @@ def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
     for entry in history(lake, source):
         newest.setdefault(entry.partition, entry)
     return newest
-
-
-def running(lake: Lake, source: str, key: str) -> tuple[Progress, datetime] | None:
-    """The progress of the crawl that is running now, and when it was told; None while none is."""
-    import obstore
-
-    progress = read_progress(lake, source, key)
-    if progress is None or not progress.is_live:
-        return None
-    try:
-        written = obstore.head(lake.store, progress_path(source, key))["last_modified"]
-    except FileNotFoundError:
-        return None
-    return (progress, written) if datetime.now(UTC) - written < SILENCE else None

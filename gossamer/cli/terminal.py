@@ -4,8 +4,10 @@ Values come from the web: control characters in them would move the cursor or wo
 command says goes to stdout; notes and faults go to stderr, so that stdout can be piped.
 """
 
+import getpass
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -133,6 +135,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
 def mark(passed: bool, blocking: bool = True) -> Text:
     """✓, ✗ for what blocks publication, ! for a warning."""
     return GOOD if passed else BAD if blocking else WARN
+
+
+def user() -> str:
+    """Who gives the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, ImportError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
 
 
 def count(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gossamer.crawl.process import ERROR_PREFIX, INTERRUPTED
+from gossamer.crawl.process import ERROR_PREFIX, INTERRUPTED, PAUSED
 from gossamer.crawl.text import printable
 from gossamer.errors import ConfigurationError, GossamerError, PartitionKeyError, SourceError
 from gossamer.settings import Settings
@@ -43,7 +43,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sources", help="folder of sources (default: GOSSAMER_SOURCES)")
     parser.add_argument("--lake", help="folder or s3:// (default: GOSSAMER_LAKE)")
     parser.add_argument("--run-id", default="", help="the run that asks for it, for the manifest")
-    parser.add_argument("--token", default="", help="word of the caller's, written into the manifest's notes")
+    parser.add_argument("--root-run", default="", help="the run that it began with, where this one is a retry")
+    parser.add_argument("--generation", type=int, help="which crawl of the partition (default: by the rules)")
+    parser.add_argument("--fresh", action="store_true", help="begin a new crawl, though the last one is not over")
     parser.add_argument("--pages", type=int, help="at most so many pages")
     parser.add_argument("--attached", action="store_true", help="stop when stdin is closed: the parent is gone")
     parser.add_argument("--scratch", help="folder of the parent's, removed at the end if the parent is gone")
@@ -55,15 +57,27 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _crawl(options: argparse.Namespace) -> int:
     """The exit code of the crawl."""
-    from gossamer.crawl.run import Interrupted, run
+    from gossamer.crawl.finish import SupersededError
+    from gossamer.crawl.frontier import FencedError
+    from gossamer.crawl.run import Ended, Interrupted, run
     from gossamer.crawl.spiders import UnusableSourceError
 
     try:
         settings = Settings.load(sources=options.sources, lake=options.lake)
-        asked_by = {"run_id": options.run_id, "token": options.token}
-        run(settings, options.source, options.partition, **asked_by, pages=options.pages)
+        ended = run(
+            settings,
+            options.source,
+            options.partition,
+            generation=options.generation,
+            run_id=options.run_id,
+            root_run=options.root_run or options.run_id,
+            pages=options.pages,
+            fresh=options.fresh,
+        )
     except (UnusableSourceError, SourceError, ConfigurationError, PartitionKeyError) as error:
         return _say(error, 2)
+    except (FencedError, SupersededError) as error:
+        return _say(error, INTERRUPTED)
     except GossamerError as error:
         return _say(error, 1)
     except Interrupted:
@@ -71,7 +85,8 @@ def _crawl(options: argparse.Namespace) -> int:
     except Exception:  # noqa: BLE001  (a fault of ours, shown whole; without this, threads would keep the process)
         traceback.print_exc()
         return 1
-    return 0
+    codes: dict[Ended, int] = {Ended.OVER: 0, Ended.PAUSED: PAUSED, Ended.INTERRUPTED: INTERRUPTED}
+    return codes[ended]
 
 
 def _say(error: GossamerError, code: int) -> int:

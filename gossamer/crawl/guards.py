@@ -8,11 +8,9 @@ from typing import Self
 
 from scrapy import Request
 from scrapy.crawler import Crawler
-from scrapy.exceptions import CannotResolveHostError
 from scrapy.http import Response
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.httpobj import urlparse_cached
-from twisted.internet.error import DNSLookupError
 
 from gossamer.crawl.reasons import ExcludedRequest, Reason
 
@@ -75,10 +73,11 @@ def _literal(host: str) -> Address | None:
 
 
 async def _resolve(host: str) -> Address | None:
-    """The address that the download will use: Scrapy's resolver keeps what it has looked up."""
+    """The address that the download will use: Scrapy's resolver keeps what it has looked up.
+
+    Raises:
+        DNSLookupError: there is none; retried as Scrapy's own (it is an OSError).
+    """
     from twisted.internet import reactor
 
-    try:
-        return _literal(await maybe_deferred_to_future(reactor.resolve(host)))  # type: ignore[arg-type]
-    except DNSLookupError as error:
-        raise CannotResolveHostError(str(error)) from error
+    return _literal(await maybe_deferred_to_future(reactor.resolve(host)))  # type: ignore[arg-type]

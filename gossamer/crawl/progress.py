@@ -1,16 +1,18 @@
 """What a running crawl tells the people who watch it: a small JSON object in the lake, about every second.
 
-Progress is never the truth (that is the manifest) and never a reason for a crawl to fail.
+It is the crawl's heartbeat too, and in the same beat its process hears what is wanted of it. Progress is never the
+truth (that is the manifest) and never a reason for a crawl to fail.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from gossamer.crawl.identity import Control, Crawl, is_superseded, read_control
 from gossamer.errors import LakeError
 from gossamer.lake import Lake, object_path
 
@@ -18,24 +20,44 @@ _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
 RUNNING = "running"
+PAUSING = "pausing"
+STOPPING = "stopping"
 COMMITTING = "committing"
+#: What a process says that is still at work.
+LIVE = frozenset({RUNNING, PAUSING, STOPPING, COMMITTING})
+#: The series has no more points than this; when it is full, every second one goes.
+MOST_POINTS = 200
+_JOIN_SECONDS = 5.0
+
+#: Seconds of work, pages and records at one moment.
+Point = tuple[float, int, int]
 
 
 class Progress(BaseModel):
-    """Counts of a crawl at one moment.
+    """Counts of a crawl at one moment, over all its launches.
 
     Attributes:
+        generation, launch, told_at: who said this, and when (POSIX seconds); the reporter's.
         pages: pages that the spider saw.
         errors: requests that failed for good.
         dropped: records that a pipeline dropped or failed on.
         pending: requests known and not over yet, where that is known.
         bytes: bytes received.
         rate: pages a second, over the whole crawl.
-        state: running, committing (the pages are over, the rows go to the lake), complete, interrupted or failed.
+        eta_s: seconds until nothing is pending, None where that cannot be told.
+        states: requests by state (pending, leased, fetched, redirected, excluded, dead).
+        reasons: dead and excluded requests by reason.
+        hosts: at most 20 hosts, each with its requests by state.
+        series: how pages and records grew, for a plot; at most `MOST_POINTS`.
+        state: running, pausing, stopping, committing (the pages are over, the rows go to the lake); or how the launch
+            ended: a value of `CrawlState`.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    generation: int = 0
+    launch: int = 0
+    told_at: float = 0.0
     pages: int = 0
     records: int = 0
     errors: int = 0
@@ -44,13 +66,34 @@ class Progress(BaseModel):
     bytes: int = 0
     elapsed_s: float = 0.0
     rate: float = 0.0
+    eta_s: float | None = None
+    states: dict[str, int] = Field(default_factory=dict)
+    reasons: dict[str, int] = Field(default_factory=dict)
+    hosts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    series: list[Point] = Field(default_factory=list)
     last_url: str = ""
     state: str = RUNNING
 
     @property
     def is_live(self) -> bool:
-        """The crawl had not ended when it said this."""
-        return self.state in (RUNNING, COMMITTING)
+        """The launch had not ended when it said this."""
+        return self.state in LIVE
+
+    def in_words(self) -> str:
+        """The counts, the rate and the time left, for people."""
+        counts = ((self.pages, "page"), (self.records, "record"), (self.errors, "error"))
+        said = [f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s" for number, noun in counts]
+        said += [f"{self.pending:,} pending"] if self.pending else []
+        said.append(f"{self.rate:.1f} pages/s")
+        said += [f"about {_duration(self.eta_s)} left"] if self.eta_s and self.pending else []
+        return ", ".join(said)
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def progress_path(source: str, key: str) -> str:
@@ -58,24 +101,74 @@ def progress_path(source: str, key: str) -> str:
     return object_path("progress", source, key, ".json")
 
 
-def read_progress(lake: Lake, source: str, key: str) -> Progress | None:
-    """The crawl's last word, None where there is none that can be read."""
+def last_word(lake: Lake, source: str, key: str) -> Progress | None:
+    """The crawl's last word, None where there is none, or one of another version.
+
+    Raises:
+        LakeError: the lake cannot be read.
+    """
+    content = lake.get(progress_path(source, key))
     try:
-        content = lake.get(progress_path(source, key))
         return Progress.model_validate_json(content) if content else None
-    except (LakeError, ValueError):
+    except ValueError:
         return None
 
 
-class Reporter:
-    """Puts `snapshot()` into the lake from a thread of its own: a slow or broken lake does not hold up the crawl."""
+def read_progress(lake: Lake, source: str, key: str) -> Progress | None:
+    """The crawl's last word for somebody who watches: None too where the lake cannot be read now."""
+    try:
+        return last_word(lake, source, key)
+    except LakeError:
+        return None
 
-    def __init__(self, lake: Lake, source: str, key: str, snapshot: Callable[[], Progress]) -> None:
-        self._lake = lake
-        self._path = progress_path(source, key)
-        self._snapshot = snapshot
-        self._over = threading.Event()
-        self._warned = False
+
+class Series:
+    """Points of a line that grows, evenly thinned out so that there are never more than `MOST_POINTS`."""
+
+    def __init__(self, points: Sequence[Point] = ()) -> None:
+        self._points = list(points)[: MOST_POINTS - 1]
+        self._step = self._gap if len(self._points) >= MOST_POINTS // 2 else 0.0  # fewer were never thinned out
+
+    def extend(self, point: Point) -> list[Point]:
+        """The points with this one as the last; it is kept where it is far enough from the one before."""
+        points = [known for known in self._points if known[0] < point[0]]  # a restored store may be a little older
+        if not points or point[0] - points[-1][0] >= self._step:
+            self._points = [*points, point]
+            if len(self._points) >= MOST_POINTS:
+                self._points = self._points[::2]
+                self._step = self._gap
+        return [*points, point]
+
+    @property
+    def _gap(self) -> float:
+        """Seconds from one point to the next, on average."""
+        return (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
+
+
+class Reporter:
+    """Tells the lake `snapshot()` and hears what is wanted, from a thread of its own: a slow lake holds nothing up.
+
+    Args:
+        on_wish: called from that thread about every second with the wish that holds, where there is one.
+        on_fenced: called from that thread, once, when a newer launch was claimed; after that nothing is told.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        crawl: Crawl,
+        launch: int,
+        snapshot: Callable[[], Progress],
+        *,
+        on_wish: Callable[[Control], object],
+        on_fenced: Callable[[], object],
+    ) -> None:
+        self._lake, self._crawl, self._launch = lake, crawl, launch
+        self._snapshot, self._on_wish, self._on_fenced = snapshot, on_wish, on_fenced
+        self._series = Series()
+        self._state: str | None = None
+        self._over = self._warned = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._report, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
@@ -83,29 +176,66 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(5)
+        self._end()
+
+    def say(self, state: str) -> None:
+        """From now on the crawl is in this state, whatever the snapshots say."""
+        self._state = state
+        self._wake.set()
 
     def last(self, state: str) -> None:
-        """Says how the crawl ended."""
-        self._over.set()
-        self._thread.join(5)
-        self._put(self._snapshot().model_copy(update={"state": state, "pending": 0 if state == "complete" else None}))
+        """Says how the launch ended."""
+        self._end()
+        self._state = state
+        self._try(self._tell)
+
+    def _end(self) -> None:
+        self._over = True
+        self._wake.set()
+        self._thread.join(_JOIN_SECONDS)
 
     def _report(self) -> None:
-        while not self._over.is_set():
-            self._put(self._snapshot())
-            self._over.wait(INTERVAL_SECONDS)
+        before = read_progress(self._lake, self._crawl.source, self._crawl.key)
+        if before and before.generation == self._crawl.generation:
+            self._series = Series(before.series)
+        while not self._over:
+            self._try(self._beat)
+            self._wake.wait(INTERVAL_SECONDS)
+            self._wake.clear()
 
-    def _put(self, progress: Progress) -> None:
+    def _beat(self) -> None:
+        """Hears first: a lake that takes nothing any more can still say what is wanted."""
+        if control := read_control(self._lake, self._crawl):
+            self._on_wish(control)
+        if not self._tell():
+            self._over = True
+            self._on_fenced()
+
+    def _tell(self) -> bool:
+        """False where it is not ours any more to tell anything."""
+        if is_superseded(self._lake, self._crawl, self._launch):
+            return False
+        self._lake.put(progress_path(self._crawl.source, self._crawl.key), self._said().model_dump_json().encode())
+        return True
+
+    def _try(self, work: Callable[[], object]) -> None:
         try:
-            self._lake.put(self._path, progress.model_dump_json().encode())
+            work()
         except LakeError as error:
             if not self._warned:
                 _log.warning("Progress cannot be shown (the crawl goes on): %s", error)
             self._warned = True
 
-
-def rate(pages: int, started: float) -> float:
-    """Pages a second since `started` (`time.monotonic`)."""
-    return round(pages / max(time.monotonic() - started, 0.001), 2)
+    def _said(self) -> Progress:
+        told = self._snapshot()
+        state = self._state or told.state
+        return told.model_copy(
+            update={
+                "generation": self._crawl.generation,
+                "launch": self._launch,
+                "told_at": time.time(),
+                "series": self._series.extend((told.elapsed_s, told.pages, told.records)),
+                "state": state,
+                "pending": 0 if state in ("complete", "stopped") else told.pending,
+            }
+        )

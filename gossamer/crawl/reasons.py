@@ -8,10 +8,12 @@ from enum import StrEnum
 
 from OpenSSL import SSL
 from scrapy import exceptions as scrapy_errors
-from scrapy.exceptions import IgnoreRequest
+from scrapy.exceptions import IgnoreRequest, NotSupported
 from twisted.internet import error as twisted_errors
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
+from twisted.web.error import SchemeNotSupported
 
 
 class Reason(StrEnum):
@@ -34,16 +36,30 @@ class Reason(StrEnum):
     OFF_SITE = "off_site"
     PRIVATE_ADDRESS = "private_address"
     NOT_HTTP = "not_http"
+    DEPTH = "depth"
+    DUPLICATE = "duplicate"
     IGNORED = "ignored"
     PARSE_ERROR = "parse_error"
     PIPELINE_ERROR = "pipeline_error"
+    UNSERIALISABLE = "unserialisable"  #: it cannot be written down, and there were too many such to hold in memory
+    PROCESS_DIED = "process_died"  #: the crawl's process died on it, again and again
     LIMIT = "limit"
     CANCELLED = "cancelled"
     OTHER = "other"
 
 
 #: Ends by a rule, not by a failure: such requests are counted, and only a seed among them is a dead letter.
-EXCLUSIONS = frozenset({Reason.ROBOTS, Reason.OFF_SITE, Reason.PRIVATE_ADDRESS, Reason.NOT_HTTP, Reason.IGNORED})
+EXCLUSIONS = frozenset(
+    {
+        Reason.ROBOTS,
+        Reason.OFF_SITE,
+        Reason.PRIVATE_ADDRESS,
+        Reason.NOT_HTTP,
+        Reason.DEPTH,
+        Reason.DUPLICATE,
+        Reason.IGNORED,
+    }
+)
 
 
 class ExcludedRequest(IgnoreRequest):
@@ -75,13 +91,13 @@ def of_download_error(error: BaseException) -> Reason:
     if isinstance(error, ExcludedRequest):
         return error.reason
     if isinstance(error, IgnoreRequest):
-        return _of_ignored(str(error))
+        return _of_ignored(error)
+    if isinstance(error, NotSupported):
+        return Reason.NOT_HTTP if "URL scheme" in str(error) else Reason.OTHER
     for types, reason in _DOWNLOAD_ERRORS:
         if isinstance(error, types):
-            return reason
-    if isinstance(error, scrapy_errors.DownloadFailedError):
-        tls = any(isinstance(cause, SSL.Error) for cause in _causes(error))
-        return Reason.TLS if tls else Reason.CONNECTION_LOST
+            tls = reason is Reason.CONNECTION_LOST and any(isinstance(cause, SSL.Error) for cause in _causes(error))
+            return Reason.TLS if tls else reason
     return Reason.OTHER
 
 
@@ -92,30 +108,55 @@ def of_callback_error(error: BaseException) -> Reason:
     return Reason.PARSE_ERROR
 
 
-_DOWNLOAD_ERRORS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Reason], ...] = (
-    (scrapy_errors.CannotResolveHostError, Reason.DNS),
-    (scrapy_errors.DownloadConnectionRefusedError, Reason.REFUSED),
-    ((scrapy_errors.DownloadTimeoutError, twisted_errors.TCPTimedOutError), Reason.TIMED_OUT),
-    # Scrapy cancels a download for its size only; a crawl that is stopped waits for its downloads.
-    (scrapy_errors.DownloadCancelledError, Reason.TOO_LARGE),
-    (scrapy_errors.UnsupportedURLSchemeError, Reason.NOT_HTTP),
-    (twisted_errors.ConnectError, Reason.REFUSED),
+def _scrapy(name: str) -> tuple[type[BaseException], ...]:
+    """Scrapy's own exception, where it has one: before 2.15 Twisted's come as they are."""
+    found = getattr(scrapy_errors, name, None)
+    return (found,) if found else ()
+
+
+#: The first that fits holds; among Twisted's, those further down include those above.
+_DOWNLOAD_ERRORS: tuple[tuple[tuple[type[BaseException], ...], Reason], ...] = (
+    ((*_scrapy("CannotResolveHostError"), twisted_errors.DNSLookupError), Reason.DNS),
+    ((*_scrapy("DownloadConnectionRefusedError"), twisted_errors.ConnectionRefusedError), Reason.REFUSED),
     (
-        (scrapy_errors.ResponseDataLossError, twisted_errors.ConnectionLost, twisted_errors.ConnectionDone),
+        (*_scrapy("DownloadTimeoutError"), twisted_errors.TimeoutError, twisted_errors.TCPTimedOutError),
+        Reason.TIMED_OUT,
+    ),
+    # Scrapy cancels a download for its size only; a crawl that is stopped waits for its downloads.
+    ((*_scrapy("DownloadCancelledError"), CancelledError), Reason.TOO_LARGE),
+    ((*_scrapy("UnsupportedURLSchemeError"), SchemeNotSupported), Reason.NOT_HTTP),
+    ((twisted_errors.ConnectError,), Reason.REFUSED),
+    (
+        (
+            *_scrapy("DownloadFailedError"),
+            *_scrapy("ResponseDataLossError"),
+            ResponseFailed,
+            twisted_errors.ConnectionLost,
+            twisted_errors.ConnectionDone,
+        ),
         Reason.CONNECTION_LOST,
     ),
 )
 
 
-def _of_ignored(message: str) -> Reason:
+def _of_ignored(error: IgnoreRequest) -> Reason:
     # Scrapy has one exception for all of these; only its words tell them apart.
+    message = str(error)
     if "robots.txt" in message:
         return Reason.ROBOTS
-    if message.startswith("Filtered offsite"):
+    if message.startswith("Filtered offsite") or _is_raised_by(error, "scrapy.downloadermiddlewares.offsite"):
         return Reason.OFF_SITE
     if message.startswith("max redirections"):
         return Reason.REDIRECT_LOOP
     return Reason.TOO_LARGE if "DOWNLOAD_MAXSIZE" in message else Reason.IGNORED
+
+
+def _is_raised_by(error: BaseException, module: str) -> bool:
+    """Whether this module raised it: before 2.18, Scrapy has no words for a request that is off-site."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == module
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

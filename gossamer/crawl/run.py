@@ -1,15 +1,20 @@
-"""One crawl of one partition in this process: Scrapy is set up, run, and its result committed or not.
+"""One launch of one crawl in this process: the store is opened, Scrapy is set up and run, and what came is committed.
 
-Nothing is committed before the crawl is over; an interrupted one leaves the lake as it was.
+A launch ends in one of three ways: the crawl is over (its rows and the verdict on its books lie in the lake), or it is
+at rest (paused, or interrupted: its store is parked, another launch goes on), or it failed. Which crawl it is and what
+was asked of it is `life`'s, the loop is `engine`'s, what is committed at the end `finish`'s.
 """
 
 import asyncio
+import hashlib
+import json
 import logging
 import os
 import signal
-import tempfile
-import threading
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
 from types import FrameType
 from typing import Any
 
@@ -17,25 +22,39 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.settings import BaseSettings
 from scrapy.settings import Settings as ScrapySettings
+from scrapy.utils.misc import load_object
 
 from gossamer import __version__, declarations
-from gossamer.crawl import guards, seeds, spiders
-from gossamer.crawl.books import Books
-from gossamer.crawl.components import AccountedDownloader, Accounts, Door, Entrance, PartitionCrawler, no_room
-from gossamer.crawl.process import INTERRUPTED
-from gossamer.crawl.progress import Reporter
-from gossamer.crawl.spool import Spool
-from gossamer.errors import CrawlError, GossamerError, LakeError
-from gossamer.lake import INCOMPLETE, Lake, object_path, stage
-from gossamer.manifest import Manifest
+from gossamer.crawl import books, guards, life, process, progress, seeds, spiders, store
+from gossamer.crawl.components import DECLARED_SEEDS, PartitionCrawler, SitemapSeeds, Watch
+from gossamer.crawl.engine import seam
+from gossamer.crawl.engine.desk import CLOSE_REASON
+from gossamer.crawl.engine.job import Job
+from gossamer.crawl.engine.memory import Memory
+from gossamer.crawl.finish import finish
+from gossamer.crawl.flush import Flusher
+from gossamer.crawl.frontier import Frontier, FrontierError
+from gossamer.crawl.frontier.sqlite import SqliteFrontier
+from gossamer.crawl.life import Control, Crawl, Wish
+from gossamer.crawl.live import Live
+from gossamer.crawl.parking import Parking
+from gossamer.crawl.rows import RowFormat
+from gossamer.crawl.segments import Segments
+from gossamer.errors import CrawlError, GossamerError
+from gossamer.lake import Lake
+from gossamer.partition import Slice
 from gossamer.settings import Settings
 from gossamer.source import Limits, Source
 from gossamer.user_code import where
 
 _log = logging.getLogger(__name__)
 
-#: How long a crawl that was told to stop may close its spider and pipelines before the process is ended.
-GRACE_SECONDS = 8.0
+#: After a stop, requests in flight have so long to be answered; what is not over then is repeated by the next launch.
+GRACE_SECONDS = 3.0
+#: A store whose copy in the lake is so far behind begins no new request.
+MOST_BEHIND_SECONDS = 5.0
+PAUSED, INTERRUPTED, STOPPED = "paused", "interrupted", "stopped"
+_STARTED_AT, _SECONDS, _STOPPED_BY = "started_at", "seconds", "stopped_by"
 
 _DEFAULTS: dict[str, Any] = {
     "USER_AGENT": f"gossamer/{__version__} (Scrapy/{scrapy.__version__})",
@@ -51,163 +70,391 @@ _ENFORCED: dict[str, Any] = {
     "TELNETCONSOLE_ENABLED": False,
     "REMOTE_CONTROL_ENABLED": False,
     "LOGSTATS_INTERVAL": 0,
-    "DOWNLOADER": AccountedDownloader,
+    "SCHEDULER": "scrapy.core.scheduler.Scheduler",
 }
 _COMPONENTS: tuple[tuple[str, type, int], ...] = (
-    ("EXTENSIONS", Accounts, 0),
-    ("SPIDER_MIDDLEWARES", Entrance, -1_000_000),
-    ("SPIDER_MIDDLEWARES", Door, 1_000_000),
+    ("EXTENSIONS", Watch, 0),
+    ("SPIDER_MIDDLEWARES", SitemapSeeds, -1_000_000),
     # After Scrapy's HttpProxyMiddleware (750): behind a proxy, the proxy looks names up.
     ("DOWNLOADER_MIDDLEWARES", guards.AddressGuard, 760),
 )
 _NOT_HONOURED = {
-    "FEEDS": "records go to the lake; export them from there",
-    "FEED_URI": "records go to the lake; export them from there",
+    "FEEDS": "records go to the lake, exact after any crash, and a feed would not be; export them from there",
+    "FEED_URI": "records go to the lake, exact after any crash, and a feed would not be; export them from there",
     "JOBDIR": "a crawl's state is kept by the platform",
-    "DOWNLOADER": "the crawl's own is used",
+    "SCHEDULER": "with another one a crash would lose requests; use priorities, or DEPTH_PRIORITY, for another order",
     "DOWNLOAD_SLOTS": "`politeness` in source.yaml says how gently hosts are treated",
     "CONCURRENT_REQUESTS_PER_IP": "`politeness` in source.yaml says how gently hosts are treated",
 }
+_DUPEFILTERS = ("scrapy.dupefilters.RFPDupeFilter", "scrapy.dupefilters.BaseDupeFilter")
 
 
 class Interrupted(BaseException):
-    """A signal asked for the end. Not an `Exception`: a spider's module must not catch it."""
+    """A signal came before the crawl began. Not an `Exception`: a spider's module must not catch it."""
 
 
-class Interruption:
-    """SIGTERM and SIGINT: the crawl stops, nothing is committed, the process exits with 75.
+class Ended(StrEnum):
+    """How a launch ended that did not fail."""
 
-    A second signal, or a crawl that does not close in time, ends the process at once.
+    OVER = "over"
+    PAUSED = PAUSED
+    INTERRUPTED = INTERRUPTED
+
+
+class Stopping:
+    """What was asked of a launch while it works; the first word counts.
+
+    SIGTERM and SIGINT interrupt it; a second one ends the process at once, which is as safe.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._stop: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.wish: Control | None = None
+        self.fenced = False
+        self.signalled = False
+        self._too_late = False
+        self._stop: Callable[[str], object] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
-    def during(self, process: AsyncCrawlerProcess, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on a signal stops this Scrapy process gracefully."""
-        self._loop, self._stop = loop, process.stop
+    @property
+    def reason(self) -> str:
+        """paused, stopped, interrupted, or "" while nothing was asked."""
+        if self.fenced:
+            return INTERRUPTED
+        if self.wish is not None:
+            return STOPPED if self.wish.wish is Wish.STOP else PAUSED
+        return INTERRUPTED if self.signalled else ""
+
+    @property
+    def state(self) -> str:
+        """What those who watch are told."""
+        return {PAUSED: "pausing", STOPPED: "stopping"}.get(self.reason, progress.RUNNING)
+
+    def during(self, stop: Callable[[str], object]) -> None:
+        """From now on `stop(reason)` is called, from any thread, when something is asked."""
+        self._stop = stop
+        self._tell()
 
     def after(self) -> None:
-        """Scrapy is over; raises `Interrupted` if it was stopped by a signal."""
-        self._loop = None
-        if self.requested:
-            raise Interrupted
+        """Scrapy is over."""
+        self._stop = None
 
     def too_late(self) -> None:
         """The commit begins: it is short, and half of it is worth less than all of it."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+        self._too_late = True
+
+    def ask(self, control: Control) -> None:
+        """Somebody wrote a request into the crawl's control object."""
+        if self.wish is None and not self.signalled and control.wish is not Wish.RESUME:
+            self.wish = control
+            self._tell()
+
+    def fence(self) -> None:
+        """A newer launch has taken the crawl over."""
+        self.fenced = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._stop is not None and self.reason:
+            self._stop(self.reason)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            os._exit(INTERRUPTED)
-        self.requested = True
-        if self._loop is None:
+        if self.signalled:
+            os._exit(process.INTERRUPTED)
+        if self._too_late:
+            return
+        self.signalled = True
+        if self._stop is None:
             raise Interrupted
-        timer = threading.Timer(GRACE_SECONDS, os._exit, (INTERRUPTED,))
-        timer.daemon = True
-        timer.start()
-        self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._stop()))
+        self._tell()
 
 
 def run(
-    settings: Settings, name: str, key: str, *, run_id: str = "", token: str = "", pages: int | None = None
-) -> Manifest:
-    """Crawls one partition and commits it: its rows with the verdict on its books, and its dead letters.
+    settings: Settings,
+    name: str,
+    key: str,
+    *,
+    generation: int | None = None,
+    run_id: str = "",
+    root_run: str = "",
+    pages: int | None = None,
+    fresh: bool = False,
+) -> Ended:
+    """Works on one crawl until it is over or told to rest.
 
-    A complete crawl becomes `raw`; one whose books do not close becomes `incomplete` and leaves `raw` as it is.
+    Over, its rows lie in the lake with the verdict on its books: as `raw` if they close, else as `incomplete`, with
+    `raw` as it was.
 
     Args:
-        token: written into the manifest's notes: by it the one who asked knows the result from an older one.
+        generation: which crawl of the partition; found by the rules of `life` where it is not given.
+        pages: at most so many pages.
+        fresh: begin a new crawl although the last one is not over.
 
     Raises:
-        GossamerError: there is no result; the lake is as it was.
-        Interrupted: a signal stopped it; the lake is as it was.
+        GossamerError: it failed; what was committed to its store is kept, and the next launch goes on.
+        FrontierError: likewise; the store cannot go on, or another launch has taken it over.
+        Interrupted: a signal came before the crawl began, or after it was done.
     """
-    interruption = Interruption()
+    stopping = Stopping()
     source = declarations.load(settings.sources)[name]
-    part = source.partition(key)
     lake = Lake(settings.lake)
-    generation = _generation(lake, name, key)
-    crawl_id = f"{name}/{key}/{generation}"
+    part = source.partition(key)
+    if generation is None:
+        found = life.find(lake, name, key, root_run, fresh=fresh)
+        if found.action is life.Action.RESULT:
+            return Ended.OVER
+        if found.action is life.Action.ATTACH:
+            raise CrawlError(f"{found.crawl.id} is being crawled by another process. Wait for it, or stop it first.")
+        generation = found.crawl.generation
+    crawl = Crawl(name, key, generation)
     beginning = seeds.resolve(source, part, lake)
-    limits = _limits(source.spec.limits, pages)
-    # Before the spider is imported: it may import Twisted's reactor, and this chooses which one.
-    process = AsyncCrawlerProcess(ScrapySettings(_DEFAULTS))
-    loop = asyncio.get_event_loop()
-    with (
-        tempfile.TemporaryDirectory(prefix="gossamer-crawl-") as folder,
-        Spool(Path(folder), source.spec.record.fields, crawl_id, source.code_version("spider")) as spool,
-    ):
-        books = Books(source.spec.complete, limits, spool.dead_letter, declared_seeds=len(beginning.urls))
-        with Reporter(lake, name, key, books.progress) as reporter:
+    seam.check()
+    launch = life.claim_launch(lake, crawl, {"versions": _versions(source)})
+    return _Launch(settings, source, lake, crawl, launch, stopping).work(beginning, part, run_id, pages)
+
+
+class _Launch:
+    """One launch: its parts, and the order of its work.
+
+    Attributes:
+        failure: why nothing more may be committed; the crawl ends without a result, the next launch goes on.
+    """
+
+    def __init__(
+        self, settings: Settings, source: Source, lake: Lake, crawl: Crawl, launch: int, stopping: Stopping
+    ) -> None:
+        self.settings, self.source, self.lake = settings, source, lake
+        self.crawl, self.launch, self.stopping = crawl, launch, stopping
+        self.parking = Parking(lake, crawl.folder, launch)
+        self.failure: FrontierError | None = None
+        self._began = time.monotonic()
+
+    def work(self, beginning: seeds.Seeds, part: Slice, run_id: str, pages: int | None) -> Ended:
+        """Opens the store, works on it, and clears it away where the launch did not fail."""
+        # Before the spider is imported: it may import Twisted's reactor, and this chooses which one.
+        scrapy_process = AsyncCrawlerProcess(ScrapySettings(_DEFAULTS))
+        spidercls = spiders.load(self.source)
+        path = store.prepare(self.settings.crawls, self.crawl, self.launch, self.parking)
+        self.frontier: Frontier = SqliteFrontier(
+            path, first_in_first_out=_takes_the_oldest(spidercls, scrapy_process.settings)
+        )
+        try:
+            ended = self._crawl(scrapy_process, spidercls, beginning, part, run_id, pages)
+        finally:
+            self.parking.stop()
+            self.frontier.close()
+        store.clear(path, self.settings.crawls)
+        return ended
+
+    def _crawl(
+        self,
+        scrapy_process: AsyncCrawlerProcess,
+        spidercls: type[scrapy.Spider],
+        beginning: seeds.Seeds,
+        part: Slice,
+        run_id: str,
+        pages: int | None,
+    ) -> Ended:
+        frontier, spec = self.frontier, self.source.spec
+        self._worked = float(frontier.get(_SECONDS) or 0)
+        if frontier.get(_STARTED_AT) is None:
+            frontier.put(_STARTED_AT, datetime.now(UTC).isoformat().encode())
+        limits = _limits(spec.limits, pages)
+        rows = RowFormat(spec.record.fields, self.source.code_version("spider"))
+        segments = Segments(self.lake, self.crawl.folder, self.launch, rows.columns, self.crawl.id)
+        live = Live(limits, frontier.tallies(), frontier.counters(), stop=self._reach_limit, worked=self._worked)
+        if self.settings.parking == "continuous":
+            self.parking.start(frontier)
+        job = Job(
+            frontier,
+            rows.line,
+            live,
+            self._fail,
+            holds=lambda: self.parking.behind_s > MOST_BEHIND_SECONDS,
+            seeds=beginning.rows,
+            folder=self.source.folder,
+        )
+        crawler = PartitionCrawler(spidercls, scrapy_process.settings, job, beginning.sitemap, self.source.folder)
+        notices = configure(crawler.settings, self.source)
+        if pages is not None:
+            # One request at a time goes deep first: a few pages reach records, not only lists of links.
+            crawler.settings.set("CONCURRENT_REQUESTS", 1, priority="cmdline")
+        job.values = self._values(Memory(crawler, frontier))
+        flusher = Flusher(frontier, segments, self._fail)
+        with progress.Reporter(
+            self.lake,
+            self.crawl,
+            self.launch,
+            lambda: self._progress(live),
+            on_wish=self.stopping.ask,
+            on_fenced=self.stopping.fence,
+        ) as reporter:
             try:
-                crawler = PartitionCrawler(
-                    spiders.load(source), process.settings, books, spool, beginning.sitemap, source.folder
-                )
-                configure(crawler.settings, source, limits)
-                if pages is not None:
-                    # One request at a time goes deep first: a few pages reach records, not only lists of links.
-                    crawler.settings.set("CONCURRENT_REQUESTS", 1, priority="cmdline")
-                arguments = {"partition": key, "period": part.period, "segment": part.segment}
-                task = process.crawl(crawler, start_urls=list(beginning.urls), **arguments)
-                interruption.during(process, loop)
-                _start(process, source)
-                interruption.after()
-                _raise_failure(crawler, task, source)
-                known = {"crawl_id": crawl_id, "run_id": run_id, "code_version": source.code_version("spec", "spider")}
-                about = {"generation": generation, "versions": _versions(source)}
-                manifest = _commit(lake, source, key, crawler, interruption, token, about, known)
-            except Interrupted:
-                reporter.last("interrupted")
-                raise
+                self._run_scrapy(scrapy_process, crawler, flusher, beginning, part)
+                if self.stopping.reason in (PAUSED, INTERRUPTED):
+                    return self._rest(reporter)
+                self.stopping.too_late()
+                reporter.say(progress.COMMITTING)
+                flusher.rest()
+                end = self._end(crawler, beginning, notices)
+                about = {"run_id": run_id, "code_version": self.source.code_version("spec", "spider")}
+                finish(self.lake, self.source, self.crawl, self.launch, frontier, segments, end, about)
+                reporter.last(end.state)
+                self.parking.park(frontier)
             except GossamerError:
                 reporter.last("failed")
                 raise
-            reporter.last("complete")
-            return manifest
+        return Ended.OVER
 
+    def _run_scrapy(
+        self,
+        scrapy_process: AsyncCrawlerProcess,
+        crawler: PartitionCrawler,
+        flusher: Flusher,
+        beginning: seeds.Seeds,
+        part: Slice,
+    ) -> None:
+        """Runs Scrapy until the spider is closed, or is given up after a stop.
 
-def _generation(lake: Lake, name: str, key: str) -> int:
-    """The number of this crawl among those of its partition that were committed, complete or not, from 1."""
-    newest = 0
-    for layer in ("raw", INCOMPLETE):
+        Raises:
+            CrawlError: Scrapy ended without a crawl that could be judged.
+            FencedError, FrontierError: nothing more may be committed.
+        """
+        loop = asyncio.get_event_loop()
+        arguments = {"partition": part.key, "period": part.period, "segment": part.segment}
+        task = scrapy_process.crawl(crawler, start_urls=list(beginning.urls), **arguments)
+        flushing = loop.create_task(flusher.run())
+        ticking = loop.create_task(_tick(crawler.job.live))
+        self._loop, self._crawler, self._closing = loop, crawler, False
+        self.stopping.during(lambda reason: loop.call_soon_threadsafe(self._close, reason))
         try:
-            previous = lake.manifest(layer, name, key)
-        except LakeError as error:
-            if not isinstance(error.__cause__, ValueError):
-                raise
-            continue  # a damaged manifest is what a new crawl mends
-        newest = max(newest, previous.generation if previous else 0)
-    return newest + 1
+            scrapy_process.start(install_signal_handlers=False)
+        except SystemExit as error:
+            raise CrawlError(
+                f"{self.source.name}: the source's own code ended the process: {where(error, self.source.folder)}. "
+                "Nothing was committed to the lake. To end a crawl early, raise scrapy.exceptions.CloseSpider there."
+            ) from error
+        finally:
+            flushing.cancel()
+            ticking.cancel()
+            self.stopping.after()
+        if self.failure is not None:
+            raise self.failure
+        if crawler.was_opened:
+            crawler.durable_engine.put_down()
+        failed = task.exception() if task.done() and not task.cancelled() else None
+        if failed is not None:
+            raise spiders.UnusableSourceError(
+                f"{self.source.name}: the spider could not be started: {where(failed, self.source.folder)}"
+            ) from failed
+        if not crawler.finish_reason and not self.stopping.reason:
+            raise CrawlError(f"{self.source.name}: Scrapy stopped before the spider was closed; its log says why.")
+
+    def _reach_limit(self, words: str) -> None:
+        self.frontier.put(_STOPPED_BY, words.encode())
+        self._close(books.LIMIT)
+
+    def _close(self, reason: str) -> None:
+        """Begins no new request, waits a little for those that are under way, and ends Scrapy."""
+        if not self._closing:
+            self._closing = True
+            self._ending = self._loop.create_task(self._close_spider(reason))
+
+    async def _close_spider(self, reason: str) -> None:
+        if not self._crawler.was_opened:
+            seam.stop_reactor()
+            return
+        engine = self._crawler.durable_engine
+        if reason == books.LIMIT:  # what is under way counts, however long it takes
+            await engine.close_spider_async(reason=reason)
+            return
+        engine.roll_back()
+        closing = self._loop.create_task(engine.close_spider_async(reason=reason))
+        await asyncio.wait({closing}, timeout=GRACE_SECONDS)
+        if not closing.done():
+            seam.stop_reactor()
+
+    def _fail(self, error: FrontierError) -> None:
+        """Ends Scrapy at once: what is under way could not be committed."""
+        if self.failure is None:
+            self.failure = error
+            seam.stop_reactor()
+
+    def _rest(self, reporter: progress.Reporter) -> Ended:
+        """The crawl's store goes to the lake, for whoever goes on."""
+        self.parking.park(self.frontier)
+        reporter.last(self.stopping.reason)
+        return Ended(self.stopping.reason)
+
+    def _values(self, memory: Memory) -> Callable[[bool], Mapping[str, bytes]]:
+        def values(last: bool) -> Mapping[str, bytes]:
+            changed = memory.values(last)
+            return changed | {_SECONDS: str(self._seconds).encode()} if changed or last else changed
+
+        return values
+
+    @property
+    def _seconds(self) -> float:
+        return self._worked + time.monotonic() - self._began
+
+    def _progress(self, live: Live) -> progress.Progress:
+        return live.progress(self.stopping.state)
+
+    def _end(self, crawler: PartitionCrawler, beginning: seeds.Seeds, notices: list[str]) -> books.End:
+        """How the crawl ended, for its books."""
+        wish = self.stopping.wish
+        halted = self.frontier.get(CLOSE_REASON)
+        reason = halted.decode() if halted else crawler.finish_reason
+        stopped_by = ""
+        if wish is not None:
+            reason, stopped_by = books.STOPPED, f"{wish.by}: {wish.why}" if wish.why else wish.by
+        elif limit := self.frontier.get(_STOPPED_BY):
+            reason, stopped_by = books.LIMIT, limit.decode()
+        from_sitemap = self.frontier.get(DECLARED_SEEDS)
+        started_at = self.frontier.get(_STARTED_AT)
+        assert started_at
+        return books.End(
+            reason=reason,
+            started_at=datetime.fromisoformat(started_at.decode()),
+            seconds=self._seconds,
+            stopped_by=stopped_by,
+            start_error=crawler.durable_engine.start_error,
+            declared_seeds=int(from_sitemap) if from_sitemap else len(beginning.urls),
+            launches=self.launch,
+            generation=self.crawl.generation,
+            settings_hash=settings_hash(crawler.settings),
+            versions=_versions(self.source),
+            notices=tuple(notices),
+        )
 
 
-def _start(process: AsyncCrawlerProcess, source: Source) -> None:
-    """Runs Scrapy to its end. What asks for the end of the process (`sys.exit`) passes through Scrapy."""
-    try:
-        process.start(install_signal_handlers=False)
-    except SystemExit as error:
-        raise CrawlError(
-            f"{source.name}: the source's own code ended the process: {where(error, source.folder)}. Nothing "
-            "was committed. To end a crawl early, raise scrapy.exceptions.CloseSpider there."
-        ) from error
+async def _tick(live: Live) -> None:
+    while True:
+        await asyncio.sleep(1)
+        live.tick()
 
 
-def configure(scrapy_settings: BaseSettings, source: Source, limits: Limits) -> None:
-    """Lays the declaration over the spider's own settings: of two rules for politeness, the gentler holds."""
-    for name, why in _NOT_HONOURED.items():
-        own = scrapy_settings.get(name)
-        if own and scrapy_settings.getpriority(name):
-            _log.warning("%s: the spider's setting %s is not used: %s", source.name, name, why)
+def configure(scrapy_settings: BaseSettings, source: Source) -> list[str]:
+    """Lays the declaration over the spider's own settings: of two rules for politeness, the gentler holds.
+
+    Returns what is not honoured of the spider's own settings, in words; it is logged too.
+    """
+    notices = [
+        f"{name} of the spider's settings is not used: {why}"
+        for name, why in _NOT_HONOURED.items()
+        if scrapy_settings.get(name) and scrapy_settings.getpriority(name)
+    ]
+    if seam.name_of(scrapy_settings["DUPEFILTER_CLASS"]) not in _DUPEFILTERS:
+        notices.append(
+            "DUPEFILTER_CLASS of the spider's settings is not used: the crawl's store knows which requests it had. Set "
+            "REQUEST_FINGERPRINTER_CLASS for another idea of what is the same"
+        )
+    notices += _stateful_pipelines(scrapy_settings)
+    for notice in notices:
+        _log.warning("%s: %s.", source.name, notice)
     gentle = source.spec.politeness
     delay = 1 / gentle.requests_per_second if gentle.requests_per_second else 0.0
     own_delay = scrapy_settings.getfloat("DOWNLOAD_DELAY") if scrapy_settings.getpriority("DOWNLOAD_DELAY") else 0.0
-    timeout = limits.duration.total_seconds() if limits.duration else 0.0
-    own_timeout = scrapy_settings.getfloat("CLOSESPIDER_TIMEOUT")
     enforced = _ENFORCED | {
         "FEEDS": {},
         "JOBDIR": None,
@@ -220,14 +467,38 @@ def configure(scrapy_settings: BaseSettings, source: Source, limits: Limits) -> 
         "CONCURRENT_REQUESTS_PER_DOMAIN": _gentler(
             scrapy_settings, "CONCURRENT_REQUESTS_PER_DOMAIN", gentle.concurrency
         ),
-        "CLOSESPIDER_TIMEOUT": min(filter(None, (timeout, own_timeout)), default=0.0),
         guards.ALLOW_PRIVATE: source.spec.fetch.allow_private,
     }
+    if not hasattr(ScrapySettings(), "DOWNLOAD_DELAY_JITTER") and scrapy.version_info < (2, 19):
+        enforced["RANDOMIZE_DOWNLOAD_DELAY"] = False
     for name, value in enforced.items():
         scrapy_settings.set(name, value, priority="cmdline")
     for name, component, order in _COMPONENTS:
         # Set as a whole: Scrapy lays the process's settings over entries that have only the default's priority.
         scrapy_settings.set(name, scrapy_settings.getdict(name) | {component: order}, priority="cmdline")
+    return notices
+
+
+def _stateful_pipelines(scrapy_settings: BaseSettings) -> list[str]:
+    """Words on pipelines that open something: what they write themselves is repeated after a crash."""
+    named = []
+    for component in scrapy_settings.getdict("ITEM_PIPELINES"):
+        cls = load_object(component)
+        if any(hasattr(cls, method) for method in ("open_spider", "close_spider")):
+            named.append(seam.name_of(component))
+    if not named:
+        return []
+    return [
+        f"what {', '.join(named)} remembers or writes itself is not exact after a crash (it begins anew in every "
+        "process, and pages are repeated); the records in the lake are. Let such a pipeline write what can be "
+        "repeated, or move it behind `published`"
+    ]
+
+
+def _takes_the_oldest(spidercls: type[scrapy.Spider], scrapy_settings: BaseSettings) -> bool:
+    """Whether the spider asks for requests in the order in which they were found (Scrapy's own: the newest first)."""
+    own = (spidercls.custom_settings or {}).get("SCHEDULER_MEMORY_QUEUE", scrapy_settings["SCHEDULER_MEMORY_QUEUE"])
+    return "Fifo" in seam.name_of(own)
 
 
 def _gentler(scrapy_settings: BaseSettings, name: str, declared: int) -> int:
@@ -241,45 +512,10 @@ def _limits(declared: Limits, pages: int | None) -> Limits:
     return declared.model_copy(update={"pages": min(pages, declared.pages or pages)})
 
 
-def _raise_failure(crawler: PartitionCrawler, task: "asyncio.Task[None]", source: Source) -> None:
-    """Raises where Scrapy ended without a crawl that could be judged."""
-    if crawler.fatal:
-        raise crawler.fatal
-    error = task.exception() if task.done() and not task.cancelled() else None
-    if error is not None:
-        raise spiders.UnusableSourceError(
-            f"{source.name}: the spider could not be started: {where(error, source.folder)}"
-        ) from error
-    if not crawler.books.finish_reason:
-        raise CrawlError(f"{source.name}: Scrapy stopped before the spider was closed; its log says why.")
-
-
-def _commit(
-    lake: Lake,
-    source: Source,
-    key: str,
-    crawler: PartitionCrawler,
-    interruption: Interruption,
-    token: str,
-    about: dict[str, Any],
-    known: dict[str, Any],
-) -> Manifest:
-    verdict = crawler.books.verdict()
-    layer = "raw" if verdict.passed else INCOMPLETE
-    notes = {"books": about | verdict.details, "token": token}
-    try:
-        raw_rows, dead_rows = crawler.spool.records(), crawler.spool.dead_letters()
-    except OSError as error:
-        raise no_room(error) from error
-    with stage(raw_rows) as raw, stage(dead_rows) as dead:
-        interruption.too_late()
-        # The records come last: they are what the others go by, and their manifest says that the crawl is over.
-        lake.commit("dead_letters", source.name, key, dead, **known)
-        manifest = lake.commit(layer, source.name, key, raw, checks=(verdict,), notes=notes, **known)
-        if layer != INCOMPLETE:
-            for suffix in (".json", ".parquet"):  # of an older crawl, which this one makes good
-                lake.delete(object_path(INCOMPLETE, source.name, key, suffix))
-        return manifest
+def settings_hash(scrapy_settings: BaseSettings) -> str:
+    """Tells settings of two launches apart; their values are not told, some are secrets."""
+    written = json.dumps({name: repr(scrapy_settings[name]) for name in sorted(scrapy_settings)}, sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def _versions(source: Source) -> dict[str, str]:

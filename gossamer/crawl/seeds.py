@@ -4,8 +4,9 @@ URLs, files and upstream rows are resolved before the crawl starts; a sitemap is
 politeness and its guards, before the spider's `start()` runs.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
 import polars as pl
@@ -28,10 +29,15 @@ Fetch = Callable[[str], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of one crawl: URLs (none, where no upstream row matches), or the sitemap that holds them."""
+    """The seeds of one crawl: URLs (none, where no upstream row matches), or the sitemap that holds them.
+
+    Attributes:
+        rows: URL -> the upstream row that it comes from, as JSON.
+    """
 
     urls: tuple[str, ...] = ()
     sitemap: str | None = None
+    rows: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(source: Source, part: Slice, lake: Lake) -> Seeds:
@@ -49,7 +55,8 @@ def resolve(source: Source, part: Slice, lake: Lake) -> Seeds:
     if declared.file:
         return Seeds(_from_file(source, declared.file, part))
     if declared.upstream:
-        return Seeds(_from_upstream(source, declared.upstream, part.key, lake))
+        rows = _from_upstream(source, declared.upstream, part.key, lake)
+        return Seeds(tuple(rows), rows=rows)
     raise UnusableSourceError(f"{source.name}: seeds: nothing is declared. Give urls, file, sitemap or from.")
 
 
@@ -78,7 +85,7 @@ def _from_file(source: Source, name: str, part: Slice) -> tuple[str, ...]:
     return _checked(urls, source, f"seeds.file: {path}")
 
 
-def _from_upstream(source: Source, upstream: Upstream, key: str, lake: Lake) -> tuple[str, ...]:
+def _from_upstream(source: Source, upstream: Upstream, key: str, lake: Lake) -> dict[str, str]:
     rows = lake.scan_published(upstream.source, key)
     if rows is None or not lake.is_published(upstream.source, key):
         raise UnusableSourceError(
@@ -86,14 +93,19 @@ def _from_upstream(source: Source, upstream: Upstream, key: str, lake: Lake) -> 
         )
     try:
         chosen = pl.SQLContext(rows=rows).execute(upstream.select).collect()
-        urls = chosen.to_series(0).cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+        urls = chosen.to_series(0).cast(pl.String).to_list()
     except (pl.exceptions.PolarsError, IndexError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UnusableSourceError(
             f"{source.name}: seeds.from.select: `{upstream.select}` cannot be answered from the rows of "
             f"{upstream.source} (columns: {', '.join(rows.collect_schema())}): {first_line}"
         ) from error
-    return _checked(urls, source, f"seeds.from.select: `{upstream.select}`")
+    found: dict[str, str] = {}
+    for url, row in zip(urls, chosen.iter_rows(named=True), strict=True):
+        if url is not None and url not in found:
+            found[url] = json.dumps(row, ensure_ascii=False, default=str)
+    _checked(list(found), source, f"seeds.from.select: `{upstream.select}`")
+    return found
 
 
 def _checked(urls: list[str], source: Source, field: str) -> tuple[str, ...]:

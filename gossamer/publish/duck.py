@@ -1,14 +1,16 @@
 """Questions in SQL: one DuckDB connection over everything that is published.
 
 Each published source is a view of its name, whether its declaration is sound or not; each mart is a table
-`marts.<model>`. The connection is for reading: it knows no files but these. Who builds the marts is dbt
-(`dbt_project/`); nothing here writes.
+`marts.<model>`; where it is asked for, `dead_letters` has those of all sources. The connection is for reading: it knows
+no files but these. Who builds the marts is dbt (`dbt_project/`); nothing here writes.
 """
 
 import logging
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import polars as pl
 
 from gossamer.errors import LakeError
 from gossamer.lake import PUBLISHED, Lake
@@ -21,15 +23,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MARTS = "marts"
+#: The requests that failed for good, of the newest crawl of each partition of each source.
+DEAD_LETTERS = "dead_letters"
 #: How long a query waits for a dbt run that is writing the warehouse.
 PATIENCE_S = 15.0
 
 
-def connect(settings: Settings, patience_s: float = PATIENCE_S) -> "DuckDBPyConnection":
+def connect(settings: Settings, patience_s: float = PATIENCE_S, *, dead_letters: bool = False) -> "DuckDBPyConnection":
     """A connection that sees what is published now; a later publication is seen by a later connection.
 
     A published table that is damaged is no view; a logged warning says why, and the others can be asked.
     While it is open, the marts cannot be rebuilt (DuckDB's lock): close it when the question is answered.
+
+    Args:
+        dead_letters: read them too, of every partition; they are many small objects.
 
     Raises:
         LakeError: the warehouse is being written and stays so for `patience_s` seconds, or cannot be read.
@@ -39,7 +46,7 @@ def connect(settings: Settings, patience_s: float = PATIENCE_S) -> "DuckDBPyConn
     connection = duckdb.connect(":memory:")
     try:
         lake = Lake(settings.lake)
-        for name in sorted(_published(lake)):
+        for name in sorted(_sources(lake, PUBLISHED)):
             try:
                 rows = dataset(lake, name)
             except LakeError as error:
@@ -47,6 +54,8 @@ def connect(settings: Settings, patience_s: float = PATIENCE_S) -> "DuckDBPyConn
                 continue
             if rows is not None:
                 connection.register(name, rows)
+        if dead_letters:
+            connection.register(DEAD_LETTERS, _dead_letters(lake).to_arrow())
         _attach_marts(connection, settings, patience_s)
         # No other file, no Python variable of the caller, and no way back.
         connection.execute("SET python_enable_replacements = false")
@@ -58,14 +67,24 @@ def connect(settings: Settings, patience_s: float = PATIENCE_S) -> "DuckDBPyConn
     return connection
 
 
-def _published(lake: Lake) -> Iterator[str]:
-    """The sources that have a folder among the published tables: rows stay when a declaration breaks or is removed."""
+def _dead_letters(lake: Lake) -> pl.DataFrame:
+    none = pl.LazyFrame(schema=dict.fromkeys(["source", "partition_key", "url", "reason"], pl.String))
+    frames = [
+        lake.scan(DEAD_LETTERS, source, key).with_columns(source=pl.lit(source), partition_key=pl.lit(key))
+        for source in sorted(_sources(lake, DEAD_LETTERS))
+        for key in lake.partitions(DEAD_LETTERS, source)
+    ]
+    return pl.concat([none, *frames], how="diagonal_relaxed").collect()
+
+
+def _sources(lake: Lake, layer: str) -> Iterator[str]:
+    """The sources that have a folder in the layer: rows stay when a declaration breaks or is removed."""
     import obstore
 
     try:
-        folders = obstore.list_with_delimiter(lake.store, f"{PUBLISHED}/")["common_prefixes"]
+        folders = obstore.list_with_delimiter(lake.store, f"{layer}/")["common_prefixes"]
     except (obstore.exceptions.BaseError, OSError) as error:
-        place = lake.url(PUBLISHED)
+        place = lake.url(layer)
         raise LakeError(f"Cannot list {place}: {error}. Check that it exists and may be used.") from error
     yield from (folder.rstrip("/").rpartition("/")[2] for folder in folders)
 

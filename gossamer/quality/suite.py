@@ -115,6 +115,23 @@ def validate_suite(path: Path) -> list[str]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The expectations of a suite, each known to Great Expectations; raises `SuiteError` with every fault."""
+    declared = parse(path)
+    faults = [
+        Problem(path, f"expectations.{number}", *fault)
+        for number, expectation in enumerate(declared)
+        if (fault := _fault(expectation))
+    ]
+    if faults:
+        raise SuiteError(faults)
+    return declared
+
+
+def parse(path: Path) -> list[dict[str, Any]]:
+    """The expectations as the file has them, which takes no Great Expectations.
+
+    Raises:
+        SuiteError: the file cannot be read, or has no list of expectations.
+    """
     try:
         suite = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -126,13 +143,6 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not isinstance(declared, list):
         remedy = 'Write {"name": "...", "expectations": [{"type": "expect_...", "kwargs": {...}}]}.'
         raise SuiteError([Problem(path, "expectations", "is missing or not a list", remedy)])
-    faults = [
-        Problem(path, f"expectations.{number}", *fault)
-        for number, expectation in enumerate(declared)
-        if (fault := _fault(expectation))
-    ]
-    if faults:
-        raise SuiteError(faults)
     return declared
 
 

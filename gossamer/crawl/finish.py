@@ -1,0 +1,63 @@
+"""The end of a crawl: its books are closed, its segments become the partition's rows, and the verdict is committed."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from gossamer.crawl import books, life
+from gossamer.crawl.frontier import Frontier
+from gossamer.crawl.life import Crawl
+from gossamer.crawl.segments import Segments, dead_letters
+from gossamer.errors import CrawlError, LakeError
+from gossamer.lake import INCOMPLETE, Lake, object_path, stage
+from gossamer.manifest import Manifest
+from gossamer.source import Source
+
+
+class SupersededError(CrawlError):
+    """A newer launch has taken the crawl over; this one commits nothing."""
+
+
+def finish(
+    lake: Lake,
+    source: Source,
+    crawl: Crawl,
+    launch: int,
+    frontier: Frontier,
+    segments: Segments,
+    end: books.End,
+    about: Mapping[str, Any],
+) -> Manifest:
+    """Commits the partition: rows, dead letters and verdict. May be done again after a crash, with the same outcome.
+
+    A complete crawl becomes `raw`; one whose books do not close becomes `incomplete` and leaves `raw` as it is.
+
+    Args:
+        about: other fields of the manifests (run_id, code_version).
+
+    Raises:
+        LakeError: the lake does not take it, or a segment is missing; done again, it goes on.
+        SupersededError: a newer launch works on this crawl.
+    """
+    while frontier.settling:
+        frontier.settle()
+    if end.reason not in (books.FINISHED, books.START_ERROR):
+        frontier.exclude_rest(books.left_as(end.reason))
+    verdict = books.close(frontier, source.spec.complete, source.spec.limits, end)
+    layer = "raw" if verdict.passed else INCOMPLETE
+    known = {"crawl_id": crawl.id, **about}
+    rows = segments.rows(frontier.segments(), frontier.retracted())
+    with stage(rows) as raw, dead_letters(frontier.failures()) as letters, stage(letters) as dead:
+        if life.newest_launch(lake, crawl) != launch:
+            raise SupersededError(f"{crawl.id}: another process has taken this crawl over; nothing was committed here.")
+        # The records come last: they are what the others go by, and their manifest says that the crawl is over.
+        lake.commit("dead_letters", source.name, crawl.key, dead, **known)
+        notes = {"books": verdict.details}
+        manifest = lake.commit(layer, source.name, crawl.key, raw, checks=(verdict,), notes=notes, **known)
+    if layer != INCOMPLETE:
+        for suffix in (".json", ".parquet"):  # of an older crawl, which this one makes good
+            lake.delete(object_path(INCOMPLETE, source.name, crawl.key, suffix))
+    segments.sweep(frontier.segments())
+    with contextlib.suppress(LakeError):  # what is left of older crawls harms nobody; the next end removes it
+        life.remove_older(lake, crawl)
+    return manifest
