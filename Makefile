@@ -56,7 +56,7 @@ format: setup-dev ## formats the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: setup-dev ## the benchmarks' tables
-	@$(BIN)/python benchmarks/load.py
+	@$(BIN)/python benchmarks/load.py && $(BIN)/python -m benchmarks.crawl $(ARGS)
 
 torture: setup-dev ## crawls killed 500 times and robbed of disk, clock and lake (ARGS="--kills 50 --only kills")
 	@$(BIN)/python -m tests.torture $(ARGS)

@@ -148,16 +148,18 @@ def print_speed(costs: Mapping[str, list[Cost]]) -> None:
 def memory(address: str, sizes: tuple[int, int]) -> None:
     """Measures and prints the second table."""
     few, many = (Depth(**measured("pending", address + start_with(pending))[0]) for pending in sizes)
-    print(f"\n{PAGES_AT_DEPTH} pages fetched with so many requests waiting")
-    print(f"{'':>10} {'to enqueue, us':>15} {'CPU ms/page':>12} {'full, MB':>9} {'fetched, MB':>12} {'peak, MB':>9}")
+    heads = f"{'enqueue, CPU us':>15} {'CPU ms/page':>12} {'full':>9} {'fetched':>12} {'peak':>9} {'its end':>12}"
+    print(f"\n{PAGES_AT_DEPTH} pages fetched while so many requests wait; MB of RSS")
+    print(f"{'':>10} {heads}")
     for depth in (few, many):
         print(
             f"{depth.pending:>10,} {depth.fill_us:15.0f} {depth.page_ms:12.3f} {depth.full_mb:9.0f} "
-            f"{depth.rss_mb:12.0f} {depth.peak_mb:9.0f}"
+            f"{depth.rss_mb:12.0f} {depth.peak_mb:9.0f} {depth.end_mb:12.0f}"
         )
     apart = abs(many.rss_mb - few.rss_mb)
-    print(f"apart: {apart:.0f} MB{_bar(apart <= FLAT_MB, f'<= {FLAT_MB} MB')}")
-    print(f"at most: {many.peak_mb:.0f} MB{_bar(many.peak_mb <= MOST_MB, f'<= {MOST_MB} MB')}")
+    print(f"apart when fetched: {apart:.0f} MB{_bar(apart <= FLAT_MB, f'<= {FLAT_MB} MB')}")
+    for words, most in (("peak while it crawls", many.peak_mb), ("peak with its end", many.end_mb)):
+        print(f"{words}: {most:.0f} MB{_bar(most <= MOST_MB, f'<= {MOST_MB} MB')}")
 
 
 def _pace(cost: Cost) -> float:

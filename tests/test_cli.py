@@ -24,6 +24,8 @@ import pytest
 
 from demo import shop
 from gossamer import scaffold
+from gossamer.crawl import identity
+from gossamer.crawl.identity import Crawl
 from gossamer.crawl.progress import Progress, progress_path
 from gossamer.lake import Lake, stage
 from gossamer.settings import PROJECT
@@ -133,7 +135,7 @@ def test_help_names_every_command(home: Home) -> None:
     result = home.run("--help")
 
     assert result.returncode == 0
-    for command in ("new", "try", "check", "crawl", "query", "ls", "status"):
+    for command in ("new", "try", "check", "crawl", "pause", "resume", "stop", "query", "ls", "status"):
         assert command in result.stdout
 
 
@@ -165,6 +167,10 @@ def test_help_names_every_command(home: Home) -> None:
         (["crawl", "rates", "--partition", "2999-01-01"], ["future"]),
         (["crawl", "rates", "--partition", DAY, "--all-segments"], ["exclude each other"]),
         (["status", "nothing"], ["No source `nothing`", "rates"]),
+        (["pause", "nothing"], ["No source `nothing`", "rates"]),
+        (["pause", "rates"], ["No partition of rates is being crawled", "gossamer status rates"]),
+        (["resume", "rates"], ["No partition of rates has a crawl that is not over"]),
+        (["stop", "rates", "--partition", "2999-01-01"], ["future"]),
         (["ls", "--sources", "nowhere"], ["No folder of sources", "GOSSAMER_SOURCES"]),
         (["ls", "--lake", "ftp://example.com/lake"], ["ftp://example.com/lake"]),
         (["query", ""], ["empty"]),
@@ -415,6 +421,18 @@ def test_a_query_of_a_broken_source_shows_what_it_published_and_points_to_check(
     )
 
 
+def test_requests_that_failed_can_be_asked_for_in_sql(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    sql = "select source, partition_key, reason, count(*) as n from Dead_Letters group by all"
+    assert home.json("query", sql) == []
+    with stage(
+        pl.DataFrame({"url": ["http://a/", "http://b/"], "reason": ["gone", "gone"], "status": [404, 410]})
+    ) as letters:
+        Lake(str(home.root / "lake")).commit("dead_letters", "rates", DAY, letters)
+
+    assert home.json("query", sql) == [{"source": "rates", "partition_key": DAY, "reason": "gone", "n": 2}]
+
+
 def test_columns_of_one_name_are_refused_where_json_would_lose_one(home: Home) -> None:
     sql = "select 1 as a, 2 as b, 3 as a"
     assert_one_line_each(home.run("query", sql, "--json"), "named `a`", "AS")
@@ -587,10 +605,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
     return value
 
 
-def running_crawl(home: Home) -> subprocess.Popen[str]:
+def running_crawl(home: Home, command: str = "crawl") -> subprocess.Popen[str]:
     """`gossamer crawl slow`, once pages come in."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "gossamer", "crawl", "slow"],
+        [sys.executable, "-m", "gossamer", command, "slow"],
         env=home.environ,
         cwd=home.root,
         stdout=subprocess.PIPE,
@@ -601,13 +619,19 @@ def running_crawl(home: Home) -> subprocess.Popen[str]:
     return process
 
 
+def crawl_state(home: Home) -> str:
+    return str(home.json("status", "slow")[0]["crawl"]["state"])
+
+
 def crawl_process(home: Home) -> int:
     return next(pid for pid, command in processes_of(home) if "-m gossamer.crawl" in command)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_crawl_leaves_no_process_behind(home: Home, site: str, number: signal.Signals) -> None:
+def test_a_stopped_command_pauses_its_crawl_and_leaves_no_process_behind(
+    home: Home, site: str, number: signal.Signals
+) -> None:
     slow_source(home, site)
     process = running_crawl(home)
 
@@ -615,25 +639,61 @@ def test_a_stopped_crawl_leaves_no_process_behind(home: Home, site: str, number:
     _, errors = process.communicate(timeout=90)
 
     assert process.returncode == 130
-    assert errors.strip().splitlines()[-1] == "stopped"
+    *_, told, last = errors.strip().splitlines()
+    assert "is paused. It goes on with: gossamer resume slow" in told
+    assert last == "stopped"
+    assert crawl_state(home) == "paused"
     wait_for(lambda: not processes_of(home))
 
 
 @pytest.mark.slow
-def test_a_killed_crawl_process_is_told_in_words_and_not_by_its_log(home: Home, site: str) -> None:
+def test_a_crawl_goes_on_when_its_process_is_killed_and_is_paused_and_stopped_by_commands(
+    home: Home, site: str
+) -> None:
     slow_source(home, site)
     process = running_crawl(home)
-
     os.kill(crawl_process(home), signal.SIGKILL)
+    wait_for(lambda: home.json("status", "slow")[0]["crawl"]["launch"] == 2)
+    wait_for(lambda: crawl_state(home) == "running")
+    seen = home.run("status", "slow").stdout
+    assert re.search(r"requests .*fetched \d+", seen) and re.search(r"hosts .*127.0.0.1: ", seen) and "pages/s" in seen
+
+    paused = home.run("pause", "slow", "--why", "the shop has a sale")
     output, _ = process.communicate(timeout=90)
 
-    assert process.returncode == 1
-    assert "starting Dagster" in output
-    told = output[output.index("not published") :]
-    assert "killed by signal 9" in told
-    assert "crawl_logs" in told
-    assert len(told.splitlines()) == 3, told
+    assert (paused.returncode, process.returncode) == (0, 1)
+    assert "/1 is paused. It goes on with: gossamer resume slow" in paused.stdout
+    assert re.search(r"paused by .* \(the shop has a sale\)\. It goes on with: gossamer resume", output)
+    assert crawl_state(home) == "paused"
+    assert "the shop has a sale" in home.run("status", "slow").stdout
+    again = home.run("pause", "slow", "--partition", str(TODAY))
+    assert again.returncode == 1 and "is paused already" in again.stderr
+
+    stopped = home.run("stop", "slow")
+    assert (stopped.returncode, crawl_state(home)) == (0, "stopped")
+    assert "is stopped; its books are closed" in stopped.stdout
+    assert home.json("status", "slow")[0]["rows"]["incomplete"] >= 1
+    over = home.run("resume", "slow", "--partition", str(TODAY))
+    assert over.returncode == 1 and "there is nothing to resume" in over.stderr
     wait_for(lambda: not processes_of(home))
+
+
+@pytest.mark.slow
+def test_status_knows_at_once_that_a_machine_s_processes_are_gone_and_resume_goes_on(home: Home, site: str) -> None:
+    slow_source(home, site)
+    lost = running_crawl(home)
+    for pid in sorted(pid for pid, _ in processes_of(home)):  # the crawl's own last: it would see its parent go
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    lost.communicate(timeout=90)
+
+    assert crawl_state(home) == "interrupted"
+    assert "gossamer resume slow" in home.run("status", "slow").stdout
+    process = running_crawl(home, "resume")
+    assert home.json("status", "slow")[0]["crawl"]["crawl_id"].endswith("/1")
+    process.terminate()
+    process.communicate(timeout=90)
+    assert crawl_state(home) == "paused"
 
 
 # -- status of what is under way or half done -------------------------------------------------------------------------
@@ -666,15 +726,18 @@ def test_status_marks_what_an_older_crawl_left(home: Home) -> None:
 
 def test_status_says_when_a_running_crawl_was_last_heard_of(home: Home) -> None:
     rates_source(home, "http://127.0.0.1:9")
-    path = progress_path("rates", DAY)
-    Lake(str(home.root / "lake")).put(path, Progress(pages=5).model_dump_json().encode())
-    file = home.root / "lake" / path
+    lake, crawl = Lake(str(home.root / "lake")), Crawl("rates", DAY, 1)
+    identity.begin(lake, crawl, "")
+    launch = identity.claim_launch(lake, crawl, {})
 
-    assert re.search(r"running: 5 pages, 0.0/s +", home.run("status").stdout)
-    os.utime(file, (time.time() - 12,) * 2)
-    assert "(last sign of life 1" in home.run("status").stdout
-    os.utime(file, (time.time() - 60,) * 2)
-    assert "running" not in home.run("status").stdout
+    def seen_after(seconds: float) -> str:
+        said = Progress(generation=1, launch=launch, pages=5, told_at=time.time() - seconds)
+        lake.put(progress_path("rates", DAY), said.model_dump_json().encode())
+        return home.run("status").stdout
+
+    assert re.search(r"running: 5 pages, 0.0/s +", seen_after(0))
+    assert "(last sign of life 1" in seen_after(12)
+    assert "interrupted, 1 min ago" in seen_after(60)
 
 
 # -- serve, and MongoDB -----------------------------------------------------------------------------------------------

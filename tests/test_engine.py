@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gossamer.crawl.life import Crawl, Wish
 
 from gossamer.crawl import life
+from gossamer.crawl.life import Crawl, Wish
 from gossamer.settings import PROJECT
 from tests import mocksite
 from tests.house import FOLLOW, KEY, House
@@ -219,8 +219,8 @@ REMEMBERS = """
 
         def parse(self, response, number=0):
             self.state["pages"] = self.state.get("pages", 0) + 1
-            jar = self.crawler.engine.downloader.middleware.middlewares
-            jars = [one.jars for one in jars if hasattr(one, "jars")][0]
+            middlewares = self.crawler.engine.downloader.middleware.middlewares
+            [jars] = [one.jars for one in middlewares if hasattr(one, "jars")]
             yield {"title": str(number), "pages": self.state["pages"], "cookies": len(list(jars[None]))}
             if number < 40:
                 cookies = {"session": "s1"} if number == 0 else None
@@ -229,6 +229,7 @@ REMEMBERS = """
 
 
 def start(house: House, *options: str) -> "subprocess.Popen[bytes]":
+    """The crawl's process itself, as `run_crawl` starts it."""
     command = [sys.executable, "-m", "gossamer.crawl", "--source", "s", "--partition", KEY, *options]
     environment = {**os.environ, **house.settings.environ(), "PYTHONPATH": str(PROJECT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -384,7 +384,10 @@ def test_asking_for_what_cannot_be_is_answered_in_words(platform: Installation) 
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_no_crawl_behind_and_the_next_one_goes_on(slow: Installation) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_ends_leaves_no_crawl_behind_killed_it_can_go_on_cancelled_it_is_stopped(
+    slow: Installation, number: signal.Signals
+) -> None:
     folder = slow.settings.sources.parent
     environ = {**os.environ, **slow.settings.environ(), "PYTHONWARNINGS": "ignore"}
     (folder / "dagster").mkdir()
@@ -393,17 +396,19 @@ def test_a_run_that_is_killed_leaves_no_crawl_behind_and_the_next_one_goes_on(sl
     run = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: is_under_way(slow), 60)
-        run.send_signal(signal.SIGKILL)
+        run.send_signal(number)
         run.wait()
         wait_for(lambda: not crawls_of(folder), 30)
     finally:
         run.kill()
         run.wait()
     assert slow.lake.manifest("raw", "shop", DAY) is None
-    wait_for(lambda: life.standing(slow.lake, "shop", DAY).state is CrawlState.INTERRUPTED, 5)
+    killed = number is signal.SIGKILL
+    state = CrawlState.INTERRUPTED if killed else CrawlState.STOPPED
+    wait_for(lambda: life.standing(slow.lake, "shop", DAY).state is state, 5)
     assert slow.materialise("raw/shop", DAY).success
     books = slow.lake.current("raw", "shop", DAY).notes["books"]
-    assert (books["generation"], books["launches"]) == (1, 2)
+    assert (books["generation"], books["launches"]) == ((1, 2) if killed else (2, 1))
 
 
 def crawls_of(folder: Path) -> list[str]:

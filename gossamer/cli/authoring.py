@@ -188,8 +188,9 @@ def _letters(source: "Source", letters: "pl.DataFrame") -> Iterator[str]:
     """One line for each way in which requests failed, the most frequent first, with the line of code that raised."""
     ways: dict[str, list[str]] = {}
     for reason, url, message in letters.select("reason", "url", "message").iter_rows():
-        raised = re.search(r" \([^()]+:\d+\)$", message)
-        words, place = (message[: raised.start()], raised[0]) if raised else (message, "")
+        first = message.partition("\n")[0]  # a traceback may follow
+        raised = re.search(r" \([^()]+:\d+\)$", first)
+        words, place = (first[: raised.start()], raised[0]) if raised else (first, "")
         said = f"{reason}: {terminal.cell(words, 200)}{place.replace(f'{source.folder}{os.sep}', '')}"
         ways.setdefault(said, []).append(url)
     most = sorted(ways.items(), key=lambda way: -len(way[1]))

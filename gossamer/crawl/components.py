@@ -40,19 +40,22 @@ class PartitionCrawler(Crawler):
         self.sitemap = sitemap
         self.folder = folder
         self.finish_reason = ""
+        self._made: DurableEngine | None = None
 
     def _create_engine(self) -> DurableEngine:
         seam.check_reactor()
-        return DurableEngine(self, lambda _: self.stop_async(), self.job)
+        self._made = DurableEngine(self, lambda _: self.stop_async(), self.job)
+        return self._made
 
     @property
     def was_opened(self) -> bool:
         """Whether the engine exists: the spider could be made."""
-        return self._engine is not None
+        return self._made is not None
 
     @property
     def durable_engine(self) -> DurableEngine:
-        return cast(DurableEngine, self.engine)
+        assert self._made is not None
+        return self._made
 
 
 class SitemapSeeds:
@@ -90,7 +93,7 @@ class SitemapSeeds:
         assert crawler.spider
         crawler.spider.start_urls = urls
         desk = crawler.durable_engine.desk
-        assert desk
+        assert desk is not None
         desk.put(DECLARED_SEEDS, str(len(urls)).encode())
 
     def _dead_sitemap(self, url: str, reason: reasons.Reason, message: str, status: int | None) -> None:

@@ -1,15 +1,17 @@
 """The end of a crawl: its books are closed, its segments become the partition's rows, and the verdict is committed."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import polars as pl
 
 from gossamer.crawl import books, life
 from gossamer.crawl.frontier import Frontier
 from gossamer.crawl.life import Crawl
 from gossamer.crawl.segments import Segments, dead_letters
 from gossamer.errors import CrawlError, LakeError
-from gossamer.lake import INCOMPLETE, Lake, object_path, stage
+from gossamer.lake import INCOMPLETE, Lake, Staged, object_path, stage
 from gossamer.manifest import Manifest
 from gossamer.source import Source
 
@@ -27,6 +29,7 @@ def finish(
     segments: Segments,
     end: books.End,
     about: Mapping[str, Any],
+    shown: Mapping[str, Any],
 ) -> Manifest:
     """Commits the partition: rows, dead letters and verdict. May be done again after a crash, with the same outcome.
 
@@ -34,6 +37,7 @@ def finish(
 
     Args:
         about: other fields of the manifests (run_id, code_version).
+        shown: what is kept beside the books, for people (how pages and records grew).
 
     Raises:
         LakeError: the lake does not take it, or a segment is missing; done again, it goes on.
@@ -46,13 +50,12 @@ def finish(
     verdict = books.close(frontier, source.spec.complete, source.spec.limits, end)
     layer = "raw" if verdict.passed else INCOMPLETE
     known = {"crawl_id": crawl.id, **about}
-    rows = segments.rows(frontier.segments(), frontier.retracted())
-    with stage(rows) as raw, dead_letters(frontier.failures()) as letters, stage(letters) as dead:
+    with _rows(frontier, segments) as raw, dead_letters(frontier.failures()) as letters, stage(letters) as dead:
         if life.newest_launch(lake, crawl) != launch:
             raise SupersededError(f"{crawl.id}: another process has taken this crawl over; nothing was committed here.")
         # The records come last: they are what the others go by, and their manifest says that the crawl is over.
         lake.commit("dead_letters", source.name, crawl.key, dead, **known)
-        notes = {"books": verdict.details}
+        notes = {"books": {**verdict.details, **shown}}
         manifest = lake.commit(layer, source.name, crawl.key, raw, checks=(verdict,), notes=notes, **known)
     if layer != INCOMPLETE:
         for suffix in (".json", ".parquet"):  # of an older crawl, which this one makes good
@@ -61,3 +64,16 @@ def finish(
     with contextlib.suppress(LakeError):  # what is left of older crawls harms nobody; the next end removes it
         life.remove_older(lake, crawl)
     return manifest
+
+
+@contextlib.contextmanager
+def _rows(frontier: Frontier, segments: Segments) -> Iterator[Staged]:
+    with contextlib.ExitStack() as staging:
+        try:
+            rows = staging.enter_context(stage(segments.rows(frontier.segments(), frontier.retracted())))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            first_line = str(error).strip().partition("\n")[0]
+            raise LakeError(
+                f"The crawl's segments cannot be read: {first_line}. Run it again; nothing is lost."
+            ) from error
+        yield rows

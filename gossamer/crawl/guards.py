@@ -1,4 +1,5 @@
-"""Which addresses a crawl may reach: http and https only, and nothing private unless the source allows it.
+"""Which addresses a crawl may reach: http and https only, nothing private unless the source allows it, and what
+robots.txt allows.
 
 Every hop of a redirect, and every robots.txt, passes here. How gently a host is treated does not belong here.
 """
@@ -8,16 +9,27 @@ from typing import Self
 
 from scrapy import Request
 from scrapy.crawler import Crawler
+from scrapy.downloadermiddlewares.robotstxt import RobotsTxtMiddleware
 from scrapy.http import Response
+from scrapy.robotstxt import RobotParser
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.httpobj import urlparse_cached
 
+from gossamer.crawl.engine import seam
 from gossamer.crawl.reasons import ExcludedRequest, Reason
 
 #: Setting (bool): private, loopback and link-local addresses may be fetched.
 ALLOW_PRIVATE = "GOSSAMER_ALLOW_PRIVATE"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Robots(RobotsTxtMiddleware):
+    """Scrapy's, mended: of the requests that wait for a robots.txt, only the first was told what it says."""
+
+    async def robot_parser(self, request: Request) -> RobotParser | None:
+        await super().robot_parser(request)
+        return seam.known_robots(self, request)  # set before those that wait go on
 
 
 class AddressGuard:

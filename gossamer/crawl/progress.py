@@ -183,6 +183,11 @@ class Reporter:
         self._state = state
         self._wake.set()
 
+    def series(self) -> list[Point]:
+        """How pages and records grew up to now."""
+        told = self._snapshot()
+        return self._series.extend((told.elapsed_s, told.pages, told.records))
+
     def last(self, state: str) -> None:
         """Says how the launch ended."""
         self._end()

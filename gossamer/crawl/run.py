@@ -6,6 +6,7 @@ was asked of it is `life`'s, the loop is `engine`'s, what is committed at the en
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -51,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 #: After a stop, requests in flight have so long to be answered; what is not over then is repeated by the next launch.
 GRACE_SECONDS = 3.0
+#: What the spider remembers is kept with the commits, so often.
+KEEP_SECONDS = 1.0
 #: A store whose copy in the lake is so far behind begins no new request.
 MOST_BEHIND_SECONDS = 5.0
 PAUSED, INTERRUPTED, STOPPED = "paused", "interrupted", "stopped"
@@ -77,12 +80,16 @@ _COMPONENTS: tuple[tuple[str, type, int], ...] = (
     ("SPIDER_MIDDLEWARES", SitemapSeeds, -1_000_000),
     # After Scrapy's HttpProxyMiddleware (750): behind a proxy, the proxy looks names up.
     ("DOWNLOADER_MIDDLEWARES", guards.AddressGuard, 760),
+    ("DOWNLOADER_MIDDLEWARES", guards.Robots, 100),
 )
+_REPLACED = {"DOWNLOADER_MIDDLEWARES": ("scrapy.downloadermiddlewares.robotstxt.RobotsTxtMiddleware",)}
 _NOT_HONOURED = {
     "FEEDS": "records go to the lake, exact after any crash, and a feed would not be; export them from there",
     "FEED_URI": "records go to the lake, exact after any crash, and a feed would not be; export them from there",
     "JOBDIR": "a crawl's state is kept by the platform",
     "SCHEDULER": "with another one a crash would lose requests; use priorities, or DEPTH_PRIORITY, for another order",
+    "SCHEDULER_START_MEMORY_QUEUE": "seeds go in their order, after other requests of their priority",
+    "SCHEDULER_START_DISK_QUEUE": "seeds go in their order, after other requests of their priority",
     "DOWNLOAD_SLOTS": "`politeness` in source.yaml says how gently hosts are treated",
     "CONCURRENT_REQUESTS_PER_IP": "`politeness` in source.yaml says how gently hosts are treated",
 }
@@ -226,6 +233,7 @@ class _Launch:
         self.settings, self.source, self.lake = settings, source, lake
         self.crawl, self.launch, self.stopping = crawl, launch, stopping
         self.parking = Parking(lake, crawl.folder, launch)
+        self.live: Live | None = None
         self.failure: FrontierError | None = None
         self._began = time.monotonic()
 
@@ -234,15 +242,26 @@ class _Launch:
         # Before the spider is imported: it may import Twisted's reactor, and this chooses which one.
         scrapy_process = AsyncCrawlerProcess(ScrapySettings(_DEFAULTS))
         spidercls = spiders.load(self.source)
-        path = store.prepare(self.settings.crawls, self.crawl, self.launch, self.parking)
-        self.frontier: Frontier = SqliteFrontier(
-            path, first_in_first_out=_takes_the_oldest(spidercls, scrapy_process.settings)
-        )
-        try:
-            ended = self._crawl(scrapy_process, spidercls, beginning, part, run_id, pages)
-        finally:
-            self.parking.stop()
-            self.frontier.close()
+        with progress.Reporter(
+            self.lake,
+            self.crawl,
+            self.launch,
+            self._progress,
+            on_wish=self.stopping.ask,
+            on_fenced=self.stopping.fence,
+        ) as reporter:
+            try:
+                path = store.prepare(self.settings.crawls, self.crawl, self.launch, self.parking)
+                in_order = _takes_the_oldest(spidercls, scrapy_process.settings)
+                with contextlib.closing(SqliteFrontier(path, first_in_first_out=in_order)) as frontier:
+                    self.frontier: Frontier = frontier
+                    try:
+                        ended = self._crawl(scrapy_process, spidercls, beginning, part, run_id, pages, reporter)
+                    finally:
+                        self.parking.stop()
+            except GossamerError:
+                reporter.last("failed")
+                raise
         store.clear(path, self.settings.crawls)
         return ended
 
@@ -254,21 +273,27 @@ class _Launch:
         part: Slice,
         run_id: str,
         pages: int | None,
+        reporter: progress.Reporter,
     ) -> Ended:
         frontier, spec = self.frontier, self.source.spec
         self._worked = float(frontier.get(_SECONDS) or 0)
         if frontier.get(_STARTED_AT) is None:
             frontier.put(_STARTED_AT, datetime.now(UTC).isoformat().encode())
-        limits = _limits(spec.limits, pages)
         rows = RowFormat(spec.record.fields, self.source.code_version("spider"))
         segments = Segments(self.lake, self.crawl.folder, self.launch, rows.columns, self.crawl.id)
-        live = Live(limits, frontier.tallies(), frontier.counters(), stop=self._reach_limit, worked=self._worked)
+        self.live = Live(
+            _limits(spec.limits, pages),
+            frontier.tallies(),
+            frontier.counters(),
+            stop=self._reach_limit,
+            worked=self._worked,
+        )
         if self.settings.parking == "continuous":
             self.parking.start(frontier)
         job = Job(
             frontier,
             rows.line,
-            live,
+            self.live,
             self._fail,
             holds=lambda: self.parking.behind_s > MOST_BEHIND_SECONDS,
             seeds=beginning.rows,
@@ -281,29 +306,20 @@ class _Launch:
             crawler.settings.set("CONCURRENT_REQUESTS", 1, priority="cmdline")
         job.values = self._values(Memory(crawler, frontier))
         flusher = Flusher(frontier, segments, self._fail)
-        with progress.Reporter(
-            self.lake,
-            self.crawl,
-            self.launch,
-            lambda: self._progress(live),
-            on_wish=self.stopping.ask,
-            on_fenced=self.stopping.fence,
-        ) as reporter:
-            try:
-                self._run_scrapy(scrapy_process, crawler, flusher, beginning, part)
-                if self.stopping.reason in (PAUSED, INTERRUPTED):
-                    return self._rest(reporter)
-                self.stopping.too_late()
-                reporter.say(progress.COMMITTING)
-                flusher.rest()
-                end = self._end(crawler, beginning, notices)
-                about = {"run_id": run_id, "code_version": self.source.code_version("spec", "spider")}
-                finish(self.lake, self.source, self.crawl, self.launch, frontier, segments, end, about)
-                reporter.last(end.state)
-                self.parking.park(frontier)
-            except GossamerError:
-                reporter.last("failed")
-                raise
+        self._run_scrapy(scrapy_process, crawler, flusher, beginning, part)
+        if self.stopping.reason in (PAUSED, INTERRUPTED):
+            self.parking.park(frontier)
+            reporter.last(self.stopping.reason)
+            return Ended(self.stopping.reason)
+        self.stopping.too_late()
+        reporter.say(progress.COMMITTING)
+        flusher.rest()
+        end = self._end(crawler, beginning, notices)
+        about = {"run_id": run_id, "code_version": self.source.code_version("spec", "spider")}
+        series = {"series": reporter.series()}
+        finish(self.lake, self.source, self.crawl, self.launch, frontier, segments, end, about, series)
+        self.parking.park(frontier)
+        reporter.last(end.state)
         return Ended.OVER
 
     def _run_scrapy(
@@ -380,16 +396,16 @@ class _Launch:
             self.failure = error
             seam.stop_reactor()
 
-    def _rest(self, reporter: progress.Reporter) -> Ended:
-        """The crawl's store goes to the lake, for whoever goes on."""
-        self.parking.park(self.frontier)
-        reporter.last(self.stopping.reason)
-        return Ended(self.stopping.reason)
-
     def _values(self, memory: Memory) -> Callable[[bool], Mapping[str, bytes]]:
+        due = 0.0
+
         def values(last: bool) -> Mapping[str, bytes]:
-            changed = memory.values(last)
-            return changed | {_SECONDS: str(self._seconds).encode()} if changed or last else changed
+            nonlocal due
+            now = time.monotonic()
+            if now < due and not last:
+                return {}
+            due = now + KEEP_SECONDS
+            return memory.values() | {_SECONDS: str(self._seconds).encode()}
 
         return values
 
@@ -397,8 +413,8 @@ class _Launch:
     def _seconds(self) -> float:
         return self._worked + time.monotonic() - self._began
 
-    def _progress(self, live: Live) -> progress.Progress:
-        return live.progress(self.stopping.state)
+    def _progress(self) -> progress.Progress:
+        return self.live.progress(self.stopping.state) if self.live else progress.Progress()
 
     def _end(self, crawler: PartitionCrawler, beginning: seeds.Seeds, notices: list[str]) -> books.End:
         """How the crawl ended, for its books."""
@@ -442,7 +458,7 @@ def configure(scrapy_settings: BaseSettings, source: Source) -> list[str]:
     notices = [
         f"{name} of the spider's settings is not used: {why}"
         for name, why in _NOT_HONOURED.items()
-        if scrapy_settings.get(name) and scrapy_settings.getpriority(name)
+        if scrapy_settings.getpriority(name) and (scrapy_settings.get(name) or name.startswith("SCHEDULER_START"))
     ]
     if seam.name_of(scrapy_settings["DUPEFILTER_CLASS"]) not in _DUPEFILTERS:
         notices.append(
@@ -475,7 +491,8 @@ def configure(scrapy_settings: BaseSettings, source: Source) -> list[str]:
         scrapy_settings.set(name, value, priority="cmdline")
     for name, component, order in _COMPONENTS:
         # Set as a whole: Scrapy lays the process's settings over entries that have only the default's priority.
-        scrapy_settings.set(name, scrapy_settings.getdict(name) | {component: order}, priority="cmdline")
+        own = scrapy_settings.getdict(name) | dict.fromkeys(_REPLACED.get(name, ()))
+        scrapy_settings.set(name, own | {component: order}, priority="cmdline")
     return notices
 
 

@@ -37,6 +37,7 @@ MOST_UNWRITABLE = 1_000
 #: URLs known to be in the store, by which a link is dropped before middlewares work on it.
 _KNOWN_URLS = 50_000
 _LARGEST_WINDOW = 256
+_MOST_PRIORITY = 2**62
 #: How long until hosts that were all busy are looked at again.
 _BUSY_SECONDS = 0.05
 
@@ -160,7 +161,7 @@ class Desk(BaseScheduler):
             _host(request.url),
             callback_name(request),
             fingerprint,
-            request.priority,
+            max(-_MOST_PRIORITY, min(request.priority, _MOST_PRIORITY)),
             request.meta.get("depth", 0) if request.meta else 0,
             start,
             self._job.seeds.get(request.url, request.url) if start else None,
@@ -414,9 +415,9 @@ class Desk(BaseScheduler):
             return None
         try:
             return work()
-        except FrontierError as error:
+        except (FrontierError, OverflowError, UnicodeError) as error:
             self._closed = True
-            self._job.fatal(error)
+            self._job.fatal(error if isinstance(error, FrontierError) else FrontierError(f"It takes no {error}"))
             return None
 
 

@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 
 from gossamer.crawl import reasons
 from gossamer.crawl.engine import seam
-from gossamer.crawl.engine.desk import START_DONE, Desk
+from gossamer.crawl.engine.desk import START_DONE, Desk, TooManyUnwritableRequestsError
 from gossamer.crawl.engine.job import Job
 from gossamer.crawl.engine.requests import UnwritableRequestError
 from gossamer.crawl.engine.unit import CURRENT, DROPPED, ERRORS, OpenUnit, Work
@@ -80,9 +80,9 @@ class DurableEngine(ExecutionEngine):
         self._tasks: set[asyncio.Task[None]] = set()
         job.committed = self._committed
         super().__init__(crawler, closed)
-        pipelines = self.scraper.itemproc.methods["process_item"]
-        self._items_wait = any(iscoroutinefunction(method) for method in pipelines)
         self._own_pipelines = seam.has_own_item_processor(self.scraper)
+        pipelines = () if self._own_pipelines else self.scraper.itemproc.methods["process_item"]
+        self._items_wait = self._own_pipelines or any(iscoroutinefunction(method) for method in pipelines)
         seam.tap_depth(self.scraper, self._too_deep)
 
     def _get_scheduler_class(self, settings: BaseSettings) -> type[BaseScheduler]:
@@ -452,7 +452,11 @@ class DurableEngine(ExecutionEngine):
                     self._spider_error(work, response, _caught())
                     break
                 if isinstance(output, Request):
-                    self._take(output, work.unit)
+                    try:
+                        self._take(output, work.unit)
+                    except TooManyUnwritableRequestsError:
+                        self._spider_error(work, response, _caught())
+                        break
                 elif output is not None:
                     await self._take_item(output, response, work, waiting)
                 taken += 1

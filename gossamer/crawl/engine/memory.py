@@ -6,7 +6,6 @@ that hands out a new cookie with every page may so see an older one again.
 """
 
 import pickle
-import time
 from typing import Any
 
 from scrapy import Spider, signals
@@ -16,7 +15,6 @@ from scrapy.http.cookies import CookieJar
 
 from gossamer.crawl.frontier import Frontier, FrontierError
 
-INTERVAL_SECONDS = 1.0
 _COOKIES = "cookies"
 _STATE = "spider_state"
 
@@ -28,19 +26,14 @@ class Memory:
         self._crawler = crawler
         self._frontier = frontier
         self._kept: dict[str, bytes] = {}
-        self._next = 0.0
         crawler.signals.connect(self._restore, signal=signals.spider_opened)
 
-    def values(self, last: bool = False) -> dict[str, bytes]:
-        """What has changed since it was last kept, as values for the store; nothing where that was just now.
+    def values(self) -> dict[str, bytes]:
+        """What has changed since it was last kept, as values for the store.
 
         Raises:
             FrontierError: `spider.state` holds something that cannot be written down.
         """
-        now = time.monotonic()
-        if now < self._next and not last:
-            return {}
-        self._next = now + INTERVAL_SECONDS
         try:
             held = {_COOKIES: pickle.dumps(self._cookies(), 5), _STATE: pickle.dumps(self._state(), 5)}
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:

@@ -18,10 +18,14 @@ from scrapy.core.scraper import Scraper
 from scrapy.core.scraper import Slot as ScraperSlot
 from scrapy.core.spidermw import SpiderMiddlewareManager
 from scrapy.crawler import Crawler
+from scrapy.downloadermiddlewares.robotstxt import RobotsTxtMiddleware
 from scrapy.exceptions import IgnoreRequest
 from scrapy.http import Response
+from scrapy.robotstxt import RobotParser
 from scrapy.spidermiddlewares.depth import DepthMiddleware
 from scrapy.utils.asyncio import is_asyncio_available
+from scrapy.utils.httpobj import urlparse_cached
+from twisted.internet.defer import Deferred
 
 from gossamer.errors import CrawlError
 
@@ -52,6 +56,7 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     ScraperSlot: ("active", "active_size"),
     Downloader: ("slots", "active"),
     DownloaderSlot: ("queue", "active"),
+    RobotsTxtMiddleware: ("_parsers",),
 }
 
 
@@ -158,6 +163,13 @@ def _is_scrapys(component: object) -> bool:
     return bool(module.startswith(("scrapy.", "gossamer.")))
 
 
+def known_robots(middleware: RobotsTxtMiddleware, request: Request) -> RobotParser | None:
+    """What is known of the robots.txt of the request's host; None where there is none."""
+    parser = middleware._parsers[urlparse_cached(request).netloc]
+    assert not isinstance(parser, Deferred)
+    return parser
+
+
 def drop_queued(downloader: Downloader) -> None:
     """Lets requests go that wait for their turn at a host: after a stop they must not leave."""
     for slot in downloader.slots.values():
@@ -167,14 +179,14 @@ def drop_queued(downloader: Downloader) -> None:
 
 
 def stop_reactor() -> None:
-    """Ends Scrapy's process loop, whatever is under way."""
+    """Ends Scrapy's process loop at once; a graceful stop would wait for what is under way."""
     from twisted.internet import reactor
 
     running: Any = reactor  # its type is the interface of all reactors, which knows no `running`
 
     def stop() -> None:
         if running.running:
-            running.stop()
+            running.crash()
 
     running.callLater(0, stop)
 

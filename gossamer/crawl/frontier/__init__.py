@@ -252,7 +252,7 @@ class Frontier(Protocol):
         """Gives leases back that were not begun: a clean end of the process, which no crash is counted for."""
 
     def commit(self, units: Sequence[Unit]) -> list[int]:
-        """Applies units in one transaction; returns for each how many of its outputs were duplicates."""
+        """Applies units in one transaction; returns for each how many of its requests were known."""
 
     def stage(self, key: str, request: int | None, outputs: Sequence[Output]) -> None:
         """Keeps outputs of a unit that is not over; nobody sees them before its commit, and a crash forgets them."""

@@ -228,17 +228,19 @@ class _Writes:
         self._letter(row.id, row.start, ending)
         change.move(row, ending.state, ending.reason)
 
-    def replace(self, change: _Change, row: _Row, new: NewRequest) -> None:
+    def replace(self, change: _Change, row: _Row, new: NewRequest) -> int:
+        """Returns 1 where the row is over, because the new request is known already."""
         if new.fingerprint is not None:
             known = self.seen.get(new.fingerprint)
             if known is None:
                 self._learn(new.fingerprint, row.id)
             elif known != row.id:
                 self.end(change, row, Ending(State.REDIRECTED, url=new.url, ended_at=change.now))
-                return
+                return 1
         rank = change.rank(change.next(), row.start)
         self.replaced.append((new.priority, rank, new.depth, new.host, new.callback, new.body, row.id))
         change.move(row, State.PENDING, host=new.host)
+        return 0
 
     def add(self, change: _Change, row: _Row | None, outputs: Sequence[Output]) -> int:
         """What the unit of this request yields; returns how many were duplicates."""
@@ -582,16 +584,16 @@ class SqliteFrontier:
         rows = _Writes(self._known_fingerprints(chain(replacements, *(unit.outputs for unit in units))))
         doubled = []
         for unit in units:
-            row = None
+            row, known_already = None, 0
             if unit.request is not None:
                 row = _of_unit(known.get(unit.request), unit, again=change.again)
                 if unit.replacement is not None:
-                    rows.replace(change, row, unit.replacement)
+                    known_already = rows.replace(change, row, unit.replacement)
                 elif unit.ending is not None:
                     rows.end(change, row, unit.ending)
             elif unit.ending is not None or unit.replacement is not None:
                 raise TransitionError("a unit that answers no request has an ending or a replacement")
-            doubled.append(rows.add(change, row, unit.outputs))
+            doubled.append(known_already + rows.add(change, row, unit.outputs))
             change.counters.update(unit.counters)
         self._write(rows)
         self._db.executemany(
