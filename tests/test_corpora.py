@@ -1,6 +1,8 @@
 """Real input: two real sites crawled over HTTP through Dagster, every published field compared with the truth."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from gossamer import declarations
+from gossamer.crawl.process import run_crawl
 from gossamer.publish.duck import connect
 from tests import services
 from tests.platform_runs import Installation, why
@@ -72,3 +76,22 @@ def test_a_hundred_quotes_are_published_with_every_field_right(
         row = found[quote["text"]]
         assert (row["author"], row["page"], json.loads(row["tags"])) == (quote["author"], quote["page"], quote["tags"])
         assert row["author_link"].rstrip("/").endswith(quote["author_path"].rstrip("/"))
+
+
+def test_in_a_maze_the_same_pages_are_found_as_by_scrapy_itself(
+    platform: Installation, corpora: services.Corpora, tmp_path: Path
+) -> None:
+    monday = str(TODAY - timedelta(days=TODAY.weekday()))
+    manifest = run_crawl(platform.settings, declarations.load(SOURCES)["maze"], monday)
+    ours = set(platform.lake.scan(manifest.layer, "maze", monday).select("address", "status").collect().iter_rows())
+    out = tmp_path / "scrapy.jsonl"
+    script = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from spider import MazeSpider\nfrom scrapy.crawler import AsyncCrawlerProcess\n"
+        f"feeds = {{{str(out)!r}: {{'format': 'jsonlines'}}}}\n"
+        "process = AsyncCrawlerProcess({'FEEDS': feeds, 'LOG_LEVEL': 'ERROR'})\n"
+        f"process.crawl(MazeSpider, start_urls=[{corpora.maze + '/'!r}])\nprocess.start()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=SOURCES / "maze", timeout=120, check=True)
+    scrapys = {(item["address"], str(item["status"])) for item in map(json.loads, out.read_text().splitlines())}
+    assert ours == scrapys and len(ours) > 80

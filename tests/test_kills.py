@@ -32,7 +32,6 @@ from tests.torture.crawls import (
     Trial,
     Truth,
     Verdict,
-    ended,
     instants,
     kill_and_resume,
     killed,
@@ -230,7 +229,7 @@ def test_terminated_it_leaves_nothing_on_the_machine_and_is_taken_up_exactly(
         if again is not None:
             time.sleep(again)
             process.terminate()
-        assert ended(process, 20) == INTERRUPTED, crawl.end_of_log()
+        assert crawl.ended(process, 20) == INTERRUPTED, crawl.end_of_log()
         assert time.monotonic() - asked_to < 10
         if again is None:
             assert crawl.left_on_machine() == []
@@ -251,7 +250,7 @@ def test_paused_it_asks_for_nothing_more_and_resumed_it_goes_on_exactly(
         crawl.site.slow_down(0.3)
         crawl.ask(Wish.PAUSE)
         asked_to = time.monotonic()
-        assert ended(process, 20) == PAUSED, crawl.end_of_log()
+        assert crawl.ended(process, 20) == PAUSED, crawl.end_of_log()
         # What is in flight is waited for, so that little is repeated.
         assert crawl.site.asked()[-1].at <= asked_to + 5
         assert not crawl.is_committed()
@@ -272,7 +271,7 @@ def test_stopped_it_closes_its_books_with_what_it_has(tmp_path: Path, known: Tru
         crawl.site.slow_down(0.3)
         crawl.ask(Wish.STOP, "enough")
         asked_to = time.monotonic()
-        assert ended(process, 20) == 0, crawl.end_of_log()
+        assert crawl.ended(process, 20) == 0, crawl.end_of_log()
         assert crawl.site.asked()[-1].at <= asked_to + 5
         assert not crawl.is_committed(), "an unfinished crawl replaces no complete one"
         books = crawl.manifest(INCOMPLETE).notes["books"]

@@ -24,7 +24,6 @@ from tests.torture.crawls import (
     Trial,
     Truth,
     Verdict,
-    ended,
     instants,
     kill_and_resume,
     killed,
@@ -157,7 +156,7 @@ def clocks(folder: Path, known: Truth, _: argparse.Namespace) -> Iterator[Verdic
             )
             crawl.site.wait_for(known.moment(0.4), process)
             clock.write_text(jump)
-            code = ended(process)
+            code = crawl.ended(process)
             faults = [] if code == 0 else [f"exit code {code}: {crawl.end_of_log()}"]
             faults += crawl.finish().differences(known.outcome)
             yield Verdict(f"the clock jumps by {jump}", 1, known.repeated(crawl.site), tuple(faults))
@@ -172,7 +171,7 @@ def away(folder: Path, known: Truth, _: argparse.Namespace) -> Iterator[Verdict]
                 crawl.site.wait_for(known.moment(share), process)
                 with _lake_away(crawl):
                     time.sleep(8)
-                code = ended(process)
+                code = crawl.ended(process)
                 faults = crawl.finish().differences(known.outcome)
                 what = f"the lake is away for 8 s at {share:.0%} ({parking or 'no'} parking, exit code {code})"
                 yield Verdict(what, 1, known.repeated(crawl.site), tuple(faults))

@@ -98,7 +98,8 @@ class Trial:
         self.crawls = crawls or folder / "crawls"
         environ = {"GOSSAMER_CRAWLS": str(self.crawls)} | ({"GOSSAMER_PARKING": parking} if parking else {})
         self.settings = Settings.load(folder / "sources", str(lake or folder / "lake"), environ=environ)
-        self.environ = {**os.environ, **self.settings.environ(), **environ, "PYTHONPATH": _python_path()}
+        own = {"PYTHONPATH": _python_path(), "PYTHONFAULTHANDLER": "1"}
+        self.environ = {**os.environ, **self.settings.environ(), **environ, **own}
         self.lake = Lake(self.settings.lake)
         self.crawl = Crawl(NAME, KEY, 1)
 
@@ -119,7 +120,18 @@ class Trial:
 
     def run(self, *options: str, **environ: str) -> int:
         """One launch to its end; its exit code."""
-        return ended(self.start(*options, **environ))
+        return self.ended(self.start(*options, **environ))
+
+    def ended(self, process: "subprocess.Popen[str]", seconds: float = PATIENCE_SECONDS) -> int:
+        """The exit code of a launch that ends by itself; one that does not is a failure, and killed."""
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it tells where it hangs
+            process.wait(10)
+            raise AssertionError(f"still there after {seconds:g} s:\n{self.end_of_log(200)}") from None
+        finally:
+            killed(process)
 
     def finish(self) -> Outcome:
         """The crawl is taken up again and brought to its end."""
@@ -131,8 +143,8 @@ class Trial:
     def log(self) -> Path:
         return self.folder / "crawl.log"
 
-    def end_of_log(self) -> str:
-        return "\n".join(self.log.read_text().splitlines()[-30:])
+    def end_of_log(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-lines:])
 
     def ask(self, wish: Wish, why: str = "") -> None:
         """Writes a wish into the crawl's control object."""
@@ -178,14 +190,6 @@ class Trial:
     def wipe_machine(self) -> None:
         """The machine is gone, with all that the crawl had on it."""
         shutil.rmtree(self.crawls, ignore_errors=True)
-
-
-def ended(process: "subprocess.Popen[str]", seconds: float = PATIENCE_SECONDS) -> int:
-    """The exit code of a process that ends by itself; one that does not is a failure, and killed."""
-    try:
-        return process.wait(seconds)
-    finally:
-        killed(process)
 
 
 def killed(process: "subprocess.Popen[str]") -> bool:
@@ -329,7 +333,7 @@ def take_over(folder: Path, instant: Kill, known: Truth) -> Verdict:
             code = crawl.run("--generation", "1")
             before, asked = crawl.objects(), len(crawl.site.asked())
             older.send_signal(signal.SIGCONT)
-            late = ended(older, 10)
+            late = crawl.ended(older, 10)
         finally:
             killed(older)
         faults = crawl.outcome().differences(known.outcome) if code == 0 else [f"the newer one exits with {code}"]
