@@ -298,7 +298,7 @@ class FrontierContract:
         ask(frontier, request("/1"), request("/2"), request("/3"))
         units = [Unit(lease.id, replacement=request("/to")) for lease in frontier.claim(2)]
         [third] = frontier.claim(1)
-        assert frontier.commit([*units, Unit(third.id, FETCHED, outputs=[request("/to")])]) == [0, 0, 1]
+        assert frontier.commit([*units, Unit(third.id, FETCHED, outputs=[request("/to")])]) == [0, 1, 1]
         assert counted(frontier) == {State.PENDING: 1, State.REDIRECTED: 1, State.FETCHED: 1}
 
     # --- Staged outputs -------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gossamer import declarations
-from gossamer.crawl import identity, life, process, progress
+from gossamer.crawl import control, identity, life, process, progress
 from gossamer.crawl.identity import Control
 from gossamer.crawl.life import Action, Crawl, CrawlState, Wish
 from gossamer.crawl.process import CrawlPausedError, CrawlProcessError, run_crawl
@@ -176,6 +176,41 @@ def test_a_stopped_crawl_without_a_process_is_closed_before_others_get_theirs(la
     assert find(lake, "run-2") == (Action.BEGIN, 2)
 
 
+class Meanwhile(Lake):
+    """A lake in which something happens once, between two looks at it: when the launches are first listed."""
+
+    def __init__(self, uri: str, act: Callable[[], object]) -> None:
+        super().__init__(uri)
+        self.act: Callable[[], object] | None = act
+
+    def paths(self, prefix: str) -> Iterator[str]:
+        if "/launches/" in prefix and self.act:
+            act, self.act = self.act, None
+            act()
+        return super().paths(prefix)
+
+
+def test_a_crawl_that_ends_while_it_is_looked_at_is_neither_resumed_nor_called_interrupted(lake: Lake) -> None:
+    find(lake, "run-1")
+    say(lake, CRAWL, life.claim_launch(lake, CRAWL, {}))
+
+    def end() -> None:
+        commit(lake, CRAWL)
+        say(lake, CRAWL, 1, "complete")
+
+    assert life.find(Meanwhile(lake.uri, end), "s", KEY, "run-1").action is Action.RESULT
+
+    find(lake, "run-2")
+    second = Crawl("s", KEY, 2)
+    say(lake, second, life.claim_launch(lake, second, {}))
+
+    def end_second() -> None:
+        commit(lake, second)
+        say(lake, second, 1, "complete")
+
+    assert life.standing(Meanwhile(lake.uri, end_second), "s", KEY).state is CrawlState.COMPLETE
+
+
 @pytest.mark.parametrize("run", ["../../raw", "a/b", "ü", "a b", "-", "x" * 129])
 def test_a_run_that_cannot_be_a_name_in_the_lake_is_refused(lake: Lake, run: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be the id of a run"):
@@ -223,6 +258,15 @@ def test_launches_that_are_claimed_at_once_have_numbers_of_their_own_without_a_g
         worker = identity.read_worker(any_lake, CRAWL, launch)
         assert worker and worker.about == {"number": number} and worker.pid == os.getpid()
         assert identity.is_superseded(any_lake, CRAWL, launch) == (launch != 8)
+
+
+def test_a_process_that_was_thought_dead_is_told_that_a_new_crawl_has_been_begun(lake: Lake) -> None:
+    find(lake, "run-1")
+    launch = life.claim_launch(lake, CRAWL, {})
+    assert not identity.is_superseded(lake, CRAWL, launch)
+    say(lake, CRAWL, launch, ago=60)
+    assert find(lake, "run-2", fresh=True) == (Action.BEGIN, 2)
+    assert identity.is_superseded(lake, CRAWL, launch)
 
 
 def test_a_stop_holds_though_a_pause_comes_at_the_same_moment(any_lake: Lake) -> None:
@@ -542,6 +586,23 @@ def test_status_tells_every_state(lake: Lake) -> None:
     assert state() is CrawlState.STOPPED
 
 
+def test_a_crawl_that_lost_its_process_is_paused_while_that_is_what_is_wanted(lake: Lake) -> None:
+    def state() -> CrawlState:
+        return life.standing(lake, "s", KEY).state
+
+    find(lake, "run-1")
+    rewrite(lake, f"{CRAWL.folder}/crawl.json", started_at=time.time() - 60)
+    life.ask(lake, CRAWL, Wish.PAUSE, by="ann")
+    assert state() is CrawlState.PAUSED, "it never got a process"
+    say(lake, CRAWL, life.claim_launch(lake, CRAWL, {}), "pausing")
+    assert state() is CrawlState.RUNNING
+    say(lake, CRAWL, 1, "pausing", ago=60)
+    assert state() is CrawlState.PAUSED, "killed before it had paused"
+    say(lake, CRAWL, 1, "paused")
+    life.ask(lake, CRAWL, Wish.RESUME, by="bob")
+    assert state() is CrawlState.INTERRUPTED, "bob's process did not come: it is not ann's pause any more"
+
+
 def test_when_a_crawl_is_over_the_folders_before_it_go_and_no_others(lake: Lake) -> None:
     for generation in (1, 2, 3, 4):
         crawl = Crawl("s", KEY, generation)
@@ -580,6 +641,50 @@ def test_cancelling_stops_the_crawl_only_if_no_other_run_waits_for_it(lake: Lake
     assert life.cancel(lake, CRAWL, "run-2")
     control = life.read_control(lake, CRAWL)
     assert control and (control.wish, control.by, control.why) == (Wish.STOP, "run run-2", "cancelled")
+
+
+def request(lake: Lake, wish: Wish, close: Callable[[Crawl], object] = pytest.fail) -> control.Outcome:
+    return control.request(lake, "s", KEY, wish, by="ann", close=close)
+
+
+def close(lake: Lake) -> Callable[[Crawl], object]:
+    return lambda crawl: commit(lake, crawl, "stopped", "incomplete")
+
+
+def test_a_stop_closes_the_books_though_the_run_that_waited_was_killed_a_moment_ago(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "SILENCE_SECONDS", 2.0)
+    find(lake, "run-1")
+    say(lake, CRAWL, life.claim_launch(lake, CRAWL, {}), "interrupted")
+    identity.attach(lake, CRAWL, "run-1")
+    outcome = request(lake, Wish.STOP, close(lake))
+    assert outcome.done and "its books are closed" in control.in_words(outcome, Wish.STOP)
+
+
+def test_a_stop_that_comes_while_a_crawl_pauses_closes_its_books_in_the_end(lake: Lake) -> None:
+    find(lake, "run-1")
+    say(lake, CRAWL, life.claim_launch(lake, CRAWL, {}), "pausing")
+    life.ask(lake, CRAWL, Wish.PAUSE, by="bob")
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(request, lake, Wish.STOP, close(lake))
+        wait_for(lambda: (c := life.read_control(lake, CRAWL)) is not None and c.wish is Wish.STOP)
+        say(lake, CRAWL, 1, "paused")
+        assert asked.result(30).done
+
+
+def test_what_cannot_be_paused_or_stopped_is_answered_in_words(lake: Lake) -> None:
+    with pytest.raises(control.NothingToControlError, match="Partition 2026-01-05 of s is not being crawled"):
+        request(lake, Wish.STOP)
+    find(lake, "run-1")
+    say(lake, CRAWL, life.claim_launch(lake, CRAWL, {}), "failed")
+    with pytest.raises(control.NothingToControlError, match=r"not running \(failed\), so there is nothing to pause"):
+        request(lake, Wish.PAUSE)
+    assert life.read_control(lake, CRAWL) is None, "a refused request leaves nothing behind"
+    commit(lake, CRAWL)
+    for wish in (Wish.PAUSE, Wish.STOP):
+        with pytest.raises(control.NothingToControlError, match=rf"is over \(complete\): there is nothing to {wish}"):
+            request(lake, wish)
 
 
 # --- Progress ---------------------------------------------------------------------------------------------------------
@@ -768,6 +873,27 @@ def _attached(house: House, run: str) -> Manifest:
 def _is_heard(house: House) -> bool:
     said = life.standing(house.lake, "s", KEY).progress
     return said is not None and said.is_live
+
+
+def test_a_crawl_that_was_stopped_while_it_paused_has_its_books_closed(house: House, program: Program) -> None:
+    program.will("pause", "work")
+    identity.begin(house.lake, CRAWL, "run-1")
+    identity.mark_asked(house.lake, CRAWL, "run-1")
+    life.ask(house.lake, CRAWL, Wish.STOP, by="ann")
+    assert crawled(house).notes["books"]["state"] == "stopped"
+    assert launches(house) == 2
+
+
+def test_a_run_counts_as_waiting_from_the_moment_its_process_starts(
+    house: House, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_POLL_SECONDS", 5.0)
+    with ThreadPoolExecutor() as pool:
+        step = pool.submit(crawled, house)
+        wait_for(lambda: launches(house) == 1)
+        assert identity.attached(house.lake, CRAWL) == {"run-1"}
+        program.release()
+        step.result(60)
 
 
 def test_a_crawl_that_was_resumed_while_it_paused_goes_on(house: House, program: Program) -> None:
