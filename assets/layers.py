@@ -80,6 +80,7 @@ def raw(source: Source) -> dg.AssetsDefinition:
                     _Reporter(context).report,
                     root_run=run.root_run_id or run.run_id,
                     fresh=config.fresh,
+                    is_cancelled=lambda: _is_cancelled(context),
                 )
             except CrawlPausedError as paused:
                 context.log.warning(str(paused))
@@ -91,6 +92,12 @@ def raw(source: Source) -> dg.AssetsDefinition:
             yield from _crawled(context, source, lake, manifest)
 
     return crawl
+
+
+def _is_cancelled(context: dg.AssetExecutionContext) -> bool:
+    """Whether somebody cancelled the run. A platform that is stopped or moved ends its process by the same signals."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def _crawled(context: dg.AssetExecutionContext, source: Source, lake: Lake, manifest: Manifest) -> Results:

@@ -29,12 +29,14 @@ class LocalLauncher(dg.ConfigurableResource[None]):
         on_progress: Callable[["Progress"], None],
         root_run: str = "",
         fresh: bool = False,
+        is_cancelled: Callable[[], bool] = lambda: True,
     ) -> Manifest:
         """Brings one partition's crawl to its end and returns the manifest of its raw rows.
 
         Args:
             root_run: the run that this one repeats, which is given the same crawl. By default `run_id`.
             fresh: begin a new crawl although the last one is not over.
+            is_cancelled: whether the step was cancelled when it is interrupted; else its process is only told to end.
 
         Raises:
             CrawlPausedError: somebody paused it; it goes on when it is asked to.
@@ -43,7 +45,16 @@ class LocalLauncher(dg.ConfigurableResource[None]):
         from gossamer.crawl.process import run_crawl
 
         settings = Settings.load(sources=Path(self.sources), lake=self.lake)
-        return run_crawl(settings, source, key, run_id=run_id, root_run=root_run, fresh=fresh, on_progress=on_progress)
+        return run_crawl(
+            settings,
+            source,
+            key,
+            run_id=run_id,
+            root_run=root_run,
+            fresh=fresh,
+            on_progress=on_progress,
+            is_cancelled=is_cancelled,
+        )
 
     def close(self, source: Source, crawl: "Crawl") -> None:
         """Closes the books of a crawl at rest that was asked to stop.

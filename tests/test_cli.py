@@ -24,6 +24,7 @@ import pytest
 
 from demo import shop
 from gossamer import scaffold
+from gossamer.cli import crawling
 from gossamer.crawl import identity
 from gossamer.crawl.identity import Crawl
 from gossamer.crawl.progress import Progress, progress_path
@@ -171,6 +172,8 @@ def test_help_names_every_command(home: Home) -> None:
         (["pause", "rates"], ["No partition of rates is being crawled", "gossamer status rates"]),
         (["resume", "rates"], ["No partition of rates has a crawl that is not over"]),
         (["stop", "rates", "--partition", "2999-01-01"], ["future"]),
+        (["stop", "rates", "--partition", ""], ["''"]),
+        (["crawl", "rates", "--partition", ""], ["''"]),
         (["ls", "--sources", "nowhere"], ["No folder of sources", "GOSSAMER_SOURCES"]),
         (["ls", "--lake", "ftp://example.com/lake"], ["ftp://example.com/lake"]),
         (["query", ""], ["empty"]),
@@ -738,6 +741,36 @@ def test_status_says_when_a_running_crawl_was_last_heard_of(home: Home) -> None:
     assert re.search(r"running: 5 pages, 0.0/s +", seen_after(0))
     assert "(last sign of life 1" in seen_after(12)
     assert "interrupted, 1 min ago" in seen_after(60)
+
+
+def test_a_crawl_that_was_stopped_is_not_resumed_and_who_closes_its_books_is_told(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    lake, crawl = Lake(str(home.root / "lake")), Crawl("rates", DAY, 1)
+    identity.begin(lake, crawl, "")
+    launch = identity.claim_launch(lake, crawl, {})
+    said = Progress(generation=1, launch=launch, told_at=time.time() - 60, state="interrupted")
+    lake.put(progress_path("rates", DAY), said.model_dump_json().encode())
+    identity.ask(lake, crawl, identity.Wish.STOP, by="ann", why="enough")
+    how = f"gossamer stop rates --partition '{DAY}'"
+
+    assert f"stopped by ann (enough), but its process went before that. Its books are closed by: {how}" in (
+        home.run("status", "rates").stdout
+    )
+    resumed = home.run("resume", "rates")
+    assert resumed.returncode == 1 and "stopped for good" in resumed.stderr and how in resumed.stderr
+
+
+def test_runs_of_two_commands_on_one_partition_have_logs_of_their_own(tmp_path: Path) -> None:
+    """What a command does at Ctrl-C depends on what its own run said: another's would have it stop the crawl."""
+    path = tmp_path / "2026-03-02.log"
+    with crawling.own_log(path) as first:
+        first.write(b"STEP_START")
+        first.flush()
+        with crawling.own_log(path) as second:
+            assert (first.name, second.name) == (str(path), str(tmp_path / "2026-03-02.2.log"))
+        assert path.read_bytes() == b"STEP_START"
+    with crawling.own_log(path) as third:
+        assert (third.name, path.read_bytes()) == (str(path), b"")
 
 
 # -- serve, and MongoDB -----------------------------------------------------------------------------------------------

@@ -26,9 +26,12 @@ from typer.testing import CliRunner
 
 from gossamer import declarations
 from gossamer.cli import app
-from gossamer.crawl import process
-from gossamer.crawl.process import CrawlProcessError, Progress, run_crawl
+from gossamer.crawl import life, process, store
+from gossamer.crawl.life import Crawl
+from gossamer.crawl.parking import Parking
+from gossamer.crawl.process import CrawlProcessError, Progress, close_crawl, run_crawl
 from gossamer.errors import CrawlError, PublicationRefusedError, SourceError
+from gossamer.lake import Lake
 from gossamer.manifest import Manifest
 from gossamer.publish.tables import gate
 from gossamer.settings import PROJECT
@@ -629,15 +632,21 @@ def test_seeds_come_from_published_rows(house: House, site: MockSite) -> None:
 ENDLESS = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.2?{n}" for n in range(5000)]')
 
 
-def start(house: House, site: MockSite) -> "subprocess.Popen[bytes]":
-    """An endless crawl as a bare process, once it has fetched some pages."""
-    house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]}, limits={"duration": "60s"})
+def start(house: House, site: MockSite, spider: str = ENDLESS) -> "subprocess.Popen[bytes]":
+    """A crawl as a bare process, once it has fetched some pages."""
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]}, limits={"duration": "60s"})
     before = len(site.requests)
     command = [sys.executable, "-m", "gossamer.crawl", "--source", "s", "--partition", KEY]
     command += ["--sources", str(house.settings.sources), "--lake", house.settings.lake]
     process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_for(lambda: len(site.requests) > before + 10)
     return process
+
+
+def ended(process: "subprocess.Popen[bytes]") -> int:
+    """Its exit code, in the end."""
+    process.communicate(timeout=60)
+    return process.returncode
 
 
 def wait_for(condition: Any, seconds: float = 30) -> None:
@@ -686,6 +695,67 @@ def test_sigterm_interrupts_a_crawl_and_commits_nothing(house: House, site: Mock
     asked = len(site.requests)
     time.sleep(0.5)
     assert len(site.requests) == asked
+
+
+def test_a_paused_crawl_goes_on_when_its_process_is_started_by_hand(house: House, site: MockSite) -> None:
+    spider = ENDLESS.replace("5000", "60")
+    process = start(house, site, spider)
+    life.ask(house.lake, Crawl("s", KEY, 1), life.Wish.PAUSE, by="ann")
+    assert ended(process) == 76
+    assert life.standing(house.lake, "s", KEY).state is life.CrawlState.PAUSED
+    assert ended(start(house, site, spider)) == 0
+    assert house.lake.current("raw", "s", KEY).notes["books"]["launches"] == 2
+
+
+def test_stopping_a_crawl_at_rest_closes_its_books_without_one_more_request(house: House, site: MockSite) -> None:
+    process = start(house, site)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == 75
+    asked, crawl = len(site.requests), Crawl("s", KEY, 1)
+    life.ask(house.lake, crawl, life.Wish.STOP, by="ann")
+    close_crawl(house.settings, declarations.load(house.settings.sources)["s"], crawl, output=house.log)
+    assert house.lake.current("incomplete", "s", KEY).notes["books"]["state"] == "stopped"
+    assert len(site.requests) == asked
+
+
+def test_a_process_for_a_crawl_that_is_over_by_then_touches_nothing(house: House, site: MockSite) -> None:
+    small_partition(house, site)
+    objects, asked = {path: house.lake.get(path) for path in house.lake.paths("")}, len(site.requests)
+    close_crawl(house.settings, declarations.load(house.settings.sources)["s"], Crawl("s", KEY, 1), output=house.log)
+    assert {path: house.lake.get(path) for path in house.lake.paths("")} == objects
+    assert len(site.requests) == asked
+
+
+def test_what_is_asked_while_a_crawl_is_being_committed_comes_too_late() -> None:
+    """Otherwise a pause in the last second would make a complete crawl a stopped one."""
+    code = (
+        "import os, signal\nfrom gossamer.crawl.life import Control, Wish\nfrom gossamer.crawl.run import Stopping\n"
+        "stopping = Stopping()\nassert stopping.decide() == ''\n"
+        "stopping.ask(Control(wish=Wish.PAUSE, by='ann', asked_at=0))\nassert stopping.wish is None\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\nprint('goes on', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\nprint('impatient')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (75, "goes on\n"), ended.stderr
+
+
+def test_stores_of_earlier_launches_and_crawls_leave_the_machine_and_those_of_newer_ones_stay(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+
+    def prepare(generation: int, launch: int) -> Path:
+        crawl = Crawl("s", KEY, generation)
+        return store.prepare(tmp_path / "crawls", crawl, launch, Parking(lake, crawl.folder, launch))
+
+    def kept() -> set[str]:
+        return {str(path.relative_to(tmp_path / "crawls" / "s" / KEY)) for path in tmp_path.glob("crawls/s/*/*/*")}
+
+    prepare(1, 1)
+    prepare(1, 3)
+    assert kept() == {"000001/000003"}
+    prepare(1, 2)
+    assert kept() == {"000001/000003", "000001/000002"}, "launch 2 was overtaken before it had a store"
+    prepare(2, 1)
+    assert kept() == {"000002/000001"}
 
 
 def test_no_crawl_goes_on_when_its_parent_is_killed(house: House, site: MockSite, tmp_path: Path) -> None:

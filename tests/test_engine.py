@@ -3,6 +3,7 @@
 Real crawls of a mock site in processes of their own. That a killed crawl is exact is `test_kills`.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -16,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scrapy import Request, Spider
 
-from gossamer.crawl import life
-from gossamer.crawl.life import Crawl, Wish
+from gossamer.crawl import identity, life, store
+from gossamer.crawl.engine.requests import RequestCodec
+from gossamer.crawl.frontier.sqlite import SqliteFrontier
+from gossamer.crawl.life import Control, Crawl, Wish
+from gossamer.crawl.parking import Parking
+from gossamer.crawl.run import Stopping
+from gossamer.lake import Lake
 from gossamer.settings import PROJECT
 from tests import mocksite
 from tests.house import FOLLOW, KEY, House
@@ -296,3 +303,322 @@ def test_after_a_stop_or_a_pause_no_request_leaves_any_more(house: House, site: 
     check = manifest.check("books_closed")
     assert check and "stopped by ann: they asked us to" in check.summary
     assert requests_of(manifest)["pending"] == 0 and manifest.notes["books"]["state"] == "stopped"
+
+
+# --- Ends that must come --------------------------------------------------------------------------------------------
+
+
+def ended(house: House, *options: str, seconds: float = 25.0) -> tuple[int, str]:
+    """The exit code and the log of a crawl's process, which must end by itself."""
+    process = start(house, *options)
+    try:
+        log, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, log.decode()
+
+
+def verdict(house: House) -> str:
+    for layer in ("raw", "incomplete"):
+        if manifest := house.lake.manifest(layer, "s", KEY):
+            check = manifest.check("books_closed")
+            assert check
+            return check.summary
+    raise AssertionError("there is no verdict")
+
+
+def test_a_spider_that_closes_itself_ends_although_requests_wait_that_cannot_be_written_down(
+    house: House, site: MockSite
+) -> None:
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            yield {"title": response.url}
+            for number in range(3):
+                yield response.follow(f"/page/{number}", callback=lambda page: None)
+            raise scrapy.exceptions.CloseSpider("enough")
+    """
+    )
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    code, log = ended(house)
+    assert code == 0, log[-3000:]
+    assert "the spider closed itself (enough), 3 known requests left" in verdict(house)
+
+
+def test_what_spider_state_cannot_hold_ends_the_crawl_with_the_remedy(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            self.state["open"] = lambda: None
+            yield {"title": response.url}
+    """
+    )
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    code, log = ended(house)
+    assert code == 1 and "Keep plain values in it" in log, log[-3000:]
+
+
+def test_a_meta_depth_of_the_spiders_own_making_does_no_harm(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER.replace(
+            '"RETRY_TIMES": 0',
+            '"RETRY_TIMES": 0, "SPIDER_MIDDLEWARES": {"scrapy.spidermiddlewares.depth.DepthMiddleware": None}',
+        )
+        + """
+        def parse(self, response):
+            yield {"title": response.url}
+            yield response.follow("/page/1", self.parse_page, meta={"depth": ["category", 3]})
+            yield response.follow("/page/2", self.parse_page, meta={"depth": 2**70})
+
+        def parse_page(self, response):
+            yield {"title": response.url}
+    """
+    )
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    code, log = ended(house)
+    assert code == 0, log[-3000:]
+    assert house.raw().height == 3
+
+
+def test_a_spider_may_give_anything_as_its_reason_to_close(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            yield {"title": response.url}
+            raise scrapy.exceptions.CloseSpider(404)
+    """
+    )
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
+    code, log = ended(house)
+    assert code == 0, log[-3000:]
+    assert "the spider closed itself (404)" in verdict(house)
+
+
+def test_a_closed_spider_stays_closed_after_a_crash_although_its_idle_handler_waits_for_more(
+    house: House, site: MockSite
+) -> None:
+    spider = (
+        SPIDER
+        + """
+        @classmethod
+        def from_crawler(cls, crawler, *args, **kwargs):
+            spider = super().from_crawler(crawler, *args, **kwargs)
+            crawler.signals.connect(spider.idle, scrapy.signals.spider_idle)
+            return spider
+
+        def idle(self):
+            raise scrapy.exceptions.DontCloseSpider
+
+        def parse(self, response):
+            yield {"title": response.url}
+            raise scrapy.exceptions.CloseSpider("enough")
+
+        def closed(self, reason):
+            import os, signal
+            if not os.path.exists(FLAG):
+                open(FLAG, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    )
+    flag = house.settings.sources.parent / "flag"
+    house.declare(spider.replace("FLAG", repr(str(flag))), seeds={"urls": [f"{site.url}/list?1"]})
+    assert ended(house)[0] == -signal.SIGKILL
+    code, log = ended(house)
+    assert code == 0, log[-3000:]
+    assert "the spider closed itself (enough)" in verdict(house)
+
+
+def test_a_component_that_fails_on_an_item_of_start_ends_the_launch_and_the_next_one_repeats_it(
+    house: House, site: MockSite
+) -> None:
+    spider = (
+        SPIDER.replace(
+            "import scrapy\n",
+            """import os
+    import scrapy
+    from scrapy.logformatter import LogFormatter
+
+    class Broken(LogFormatter):
+        def scraped(self, item, response, spider):
+            if not os.path.exists(FLAG):
+                open(FLAG, "w").close()
+                raise RuntimeError("not these words")
+            return super().scraped(item, response, spider)
+""",
+        ).replace('"RETRY_TIMES": 0', '"RETRY_TIMES": 0, "LOG_FORMATTER": "spider.Broken"')
+        + """
+        async def start(self):
+            yield {"title": "a first word"}
+            for url in self.start_urls:
+                yield scrapy.Request(url)
+
+        def parse(self, response):
+            yield {"title": response.url}
+    """
+    )
+    flag = house.settings.sources.parent / "flag"
+    house.declare(spider.replace("FLAG", repr(str(flag))), seeds={"urls": [f"{site.url}/page/1"]})
+    code, log = ended(house)
+    assert code == 1 and "not these words" in log, log[-3000:]
+    code, log = ended(house)
+    assert code == 0, log[-3000:]
+    assert sorted(house.raw()["title"]) == ["a first word", f"{site.url}/page/1"]
+
+
+def test_seeds_that_cannot_be_written_down_are_seeds(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER
+        + """
+        async def start(self):
+            for url in self.start_urls:
+                yield scrapy.Request(url, callback=lambda page: [{"title": page.url}])
+    """
+    )
+    manifest = crawl(house, spider, site, "/page/1")
+    assert manifest.layer == "raw", manifest.check("books_closed")
+    assert manifest.notes["books"]["seeds"] == {"declared": 1, "asked": 1, "answered": 1, "dead": 0}
+    assert house.raw()["_seed_row"].to_list() == [f"{site.url}/page/1"]
+    manifest = crawl(house, spider, site, "/status/500", complete={"tolerate": 0.9})
+    assert manifest.layer == "incomplete"
+    assert "1 of 1 seed without an answer" in manifest.check("books_closed").summary
+
+
+def test_a_limit_of_pages_counts_those_that_wait_to_be_tried_again(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER.replace('"RETRY_TIMES": 0', '"RETRY_TIMES": 2')
+        + """
+        def parse(self, response):
+            yield {"title": response.url}
+            for number in range(40):
+                yield response.follow(f"/status/503?{number}")
+    """
+    )
+    before = len(site.requests)
+    manifest = crawl(house, spider, site, "/list?1", limits={"pages": 5})
+    asked = {path for path in site.requests[before:] if path != "/robots.txt"}
+    assert len(asked) <= 5
+    assert manifest.notes["books"]["finish_reason"] == "limit"
+
+
+def test_an_interruption_is_heard_while_a_limit_waits_for_what_is_under_way(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER.replace('"CONCURRENT_REQUESTS": 1', '"CONCURRENT_REQUESTS": 4')
+        + """
+        def parse(self, response):
+            yield {"title": response.url}
+            yield response.follow("/slow/25", priority=9)
+            yield response.follow("/page/1")
+            yield response.follow("/page/2")
+    """
+    )
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]}, limits={"pages": 3})
+    before = len(site.requests)
+    process = start(house)
+    wait_until(lambda: "/slow/25" in site.requests[before:])
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    try:
+        log, _ = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 75, log.decode()[-3000:]
+
+
+def test_what_was_remembered_outlives_an_interruption_while_the_spider_is_opened(house: House, site: MockSite) -> None:
+    opening = house.settings.sources.parent / "opening"
+    slow = f"""
+    import asyncio, os
+
+    class Slow:
+        async def open_spider(self):
+            if os.path.exists({str(opening)!r}):
+                open({str(opening)!r} + "-now", "w").close()
+                await asyncio.sleep(5)
+
+        def process_item(self, item):
+            return item
+"""
+    spider = slow + REMEMBERS.replace('"RETRY_TIMES": 0', '"RETRY_TIMES": 0, "ITEM_PIPELINES": {"spider.Slow": 1}')
+    house.declare(spider, seeds={"urls": [f"{site.url}/page/1"]})
+    for count in (15, 0):
+        before = len(site.requests)
+        process = start(house)
+        if count:
+            wait_until(lambda before=before: len(site.requests) > before + 15)
+            opening.touch()
+        else:
+            wait_until(lambda: opening.with_name("opening-now").exists())
+        process.send_signal(signal.SIGTERM)
+        log, _ = process.communicate(timeout=30)
+        assert process.returncode == 75, log.decode()[-3000:]
+    opening.unlink()
+    house.crawl()
+    rows = [json.loads(row) for row in house.raw()["extra"]]
+    assert sorted(row["pages"] for row in rows) == list(range(1, 42))
+    assert all(row["cookies"] == 1 for row in rows[1:])
+
+
+def test_a_launch_that_is_killed_while_it_takes_the_store_over_loses_nothing_of_it(tmp_path: Path) -> None:
+    home = tmp_path / "crawls" / "s" / KEY / "000001"
+    (home / "000001").mkdir(parents=True)
+    frontier = SqliteFrontier(home / "000001" / "frontier.sqlite")
+    frontier.put("kept", b"x" * 1_000_000)
+    frontier.close()
+    code = textwrap.dedent(
+        f"""
+        import resource, signal
+        from pathlib import Path
+        from gossamer.crawl import life, parking, store
+        from gossamer.lake import Lake
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # killed in the middle of the copy
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        place = parking.Parking(Lake({str(tmp_path / "lake")!r}), "crawls/s", 2)
+        store.prepare(Path({str(tmp_path / "crawls")!r}), life.Crawl("s", {KEY!r}, 1), 2, place)
+        """
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGXFSZ, killed.stderr.decode()
+    place = Parking(Lake(str(tmp_path / "lake")), "crawls/s", 3)
+    path = store.prepare(tmp_path / "crawls", Crawl("s", KEY, 1), 3, place)
+    with contextlib.closing(SqliteFrontier(path)) as frontier:
+        assert frontier.get("kept") == b"x" * 1_000_000
+
+
+def test_a_crawl_that_was_begun_afresh_meanwhile_is_not_overwritten_by_the_older_one(
+    house: House, site: MockSite
+) -> None:
+    house.declare(FOLLOW.replace('css="a"', 'urls=["/slow/3", "/page/2"]'), seeds={"urls": [f"{site.url}/list?1"]})
+    before = len(site.requests)
+    process = start(house)
+    wait_until(lambda: "/slow/3" in site.requests[before:])
+    identity.begin(house.lake, Crawl("s", KEY, 2), "another")
+    log, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, log.decode()[-3000:]
+    assert house.lake.manifest("raw", "s", KEY) is None
+
+
+def test_what_is_asked_while_the_commit_is_under_way_comes_too_late() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        stopping = Stopping()
+        assert stopping.decide() == ""
+        stopping.ask(Control(wish=Wish.PAUSE, by="ann", asked_at=0.0))
+        assert stopping.wish is None and stopping.reason == ""
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_a_request_whose_class_is_gone_is_told_apart_from_a_fault_of_ours() -> None:
+    class Own(Request):
+        pass
+
+    codec = RequestCodec(Spider("s"))
+    for module in (__name__, "a.module.that.is.gone"):
+        Own.__module__ = module
+        with pytest.raises(ValueError, match="cannot be rebuilt"):
+            codec.decode(codec.encode(Own("https://shop.example/")))

@@ -643,7 +643,11 @@ def test_cancelling_stops_the_crawl_only_if_no_other_run_waits_for_it(lake: Lake
     assert control and (control.wish, control.by, control.why) == (Wish.STOP, "run run-2", "cancelled")
 
 
-def request(lake: Lake, wish: Wish, close: Callable[[Crawl], object] = pytest.fail) -> control.Outcome:
+def not_needed(crawl: Crawl) -> None:
+    raise AssertionError(crawl)
+
+
+def request(lake: Lake, wish: Wish, close: Callable[[Crawl], object] = not_needed) -> control.Outcome:
     return control.request(lake, "s", KEY, wish, by="ann", close=close)
 
 
@@ -891,9 +895,10 @@ def test_a_run_counts_as_waiting_from_the_moment_its_process_starts(
     with ThreadPoolExecutor() as pool:
         step = pool.submit(crawled, house)
         wait_for(lambda: launches(house) == 1)
-        assert identity.attached(house.lake, CRAWL) == {"run-1"}
+        waiting = identity.attached(house.lake, CRAWL)
         program.release()
         step.result(60)
+    assert waiting == {"run-1"}
 
 
 def test_a_crawl_that_was_resumed_while_it_paused_goes_on(house: House, program: Program) -> None:
@@ -1009,6 +1014,16 @@ def test_cancelling_a_run_that_only_waits_leaves_the_crawl_to_the_one_that_works
         program.release()
         assert first.result(60).generation == 1
     assert launches(house) == 1
+
+
+def test_a_run_whose_process_is_told_to_end_interrupts_its_crawl_and_does_not_stop_it(
+    house: House, program: Program
+) -> None:
+    with pytest.raises(Cancelled):
+        crawled(house, on_progress=_cancel, is_cancelled=lambda: False)
+    assert children() == []
+    assert life.standing(house.lake, "s", KEY).state is CrawlState.INTERRUPTED
+    assert life.read_control(house.lake, CRAWL) is None
 
 
 def test_a_step_that_fails_itself_interrupts_its_crawl_and_does_not_stop_it(house: House, program: Program) -> None:

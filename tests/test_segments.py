@@ -126,6 +126,14 @@ def test_a_segment_that_the_store_does_not_name_never_shows_and_is_swept_up(lake
     assert titles(segments, named) == ["t1", "t2"]
 
 
+def test_a_launch_that_was_thought_dead_does_not_sweep_up_its_successors_segments(local: Lake) -> None:
+    older, newer = launched(local, 1), launched(local, 2)
+    named = [older.write(records(1, {"title": "a"}))]
+    of_successor = newer.write(records(2, {"title": "b"}))
+    older.sweep(named)
+    assert newer.rows([*named, of_successor], []).collect().height == 2
+
+
 def test_sweeping_leaves_the_rest_of_the_crawl_alone(local: Lake) -> None:
     for path in (f"{FOLDER}/crawl.json", f"{FOLDER}/segments.json", "crawls/shop/2026-01-05~de/000002/segments/1"):
         local.put(path, b"{}")

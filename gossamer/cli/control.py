@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gossamer.cli import crawling, terminal
 from gossamer.cli.terminal import JsonOption, LakeOption, SourcesOption
-from gossamer.errors import ConfigurationError
+from gossamer.errors import ConfigurationError, CrawlError
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,16 +55,20 @@ def resume(
 
     Exit 0 only if the partition was published in the end.
     """
-    from gossamer.crawl.control import RESTING
-    from gossamer.crawl.life import standing
+    from gossamer.crawl.control import RESTING, close_it
+    from gossamer.crawl.life import Wish, standing
     from gossamer.lake import Lake
 
     settings = Settings.load(sources, lake)
     source, place = terminal.load(settings)[name], Lake(settings.lake)
     key = _partition(place, source, partition, "resume")
-    state = standing(place, name, key).state
-    if state not in RESTING:
-        terminal.note(f"{name} {key} is {state}: there is nothing to resume. gossamer crawl {name} begins a new crawl.")
+    now = standing(place, name, key)
+    if now.state not in RESTING:
+        said = f"{name} {key} is {now.state}: there is nothing to resume. gossamer crawl {name} begins a new crawl."
+        terminal.note(said)
+        return 1
+    if now.control and now.control.wish is Wish.STOP:
+        terminal.note(f"{name} {key} was stopped for good, so it does not go on. {close_it(now.crawl)}")
         return 1
     return crawling.run(settings, source, [key], as_json=as_json)
 
@@ -89,7 +93,7 @@ def _ask(settings: Settings, name: str, partition: str | None, word: str, why: s
                 why=why,
                 close=lambda crawl: close_crawl(settings, source, crawl, output=output),
             )
-        except control.NothingToControlError as error:
+        except CrawlError as error:  # there is nothing to control, or its books could not be closed
             terminal.note(str(error))
             return 1
     terminal.out().print(Text(terminal.clean(control.in_words(outcome, wish))), soft_wrap=True)
@@ -98,7 +102,7 @@ def _ask(settings: Settings, name: str, partition: str | None, word: str, why: s
 
 def _partition(lake: "Lake", source: "Source", given: str | None, word: str) -> str:
     """The partition that is meant: the one given, or the only one whose crawl is not over."""
-    if given:
+    if given is not None:
         source.partition(given)
         return given
     keys = _unfinished(lake, source, word)

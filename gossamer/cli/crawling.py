@@ -6,6 +6,7 @@ Dagster runs in a process of its own, so that its UI, `status` and `query` agree
 from the lake: the crawl's progress object, then the manifests of the layers, then the publication.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -17,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console, Group
@@ -63,9 +65,12 @@ def crawl(
     """
     settings = Settings.load(sources, lake)
     source = terminal.load(settings)[name]
-    if partition and all_segments:
+    if partition is not None and all_segments:
         raise ConfigurationError("--partition and --all-segments exclude each other. Give one of them.")
-    keys = [partition or current_partition(source)] if not all_segments else source.spec.partitions.current_keys(_now())
+    if all_segments:
+        keys = source.spec.partitions.current_keys(_now())
+    else:
+        keys = [current_partition(source) if partition is None else partition]
     for key in keys:
         source.partition(key)
     return run(settings, source, keys, fresh=fresh, as_json=as_json, as_list=all_segments)
@@ -219,12 +224,13 @@ def _crawl(settings: Settings, source: "Source", key: str, *, fresh: bool, quiet
     from gossamer.lake import Lake, object_path
 
     place = Lake(settings.lake)
-    log = log_file(settings, source, key)
-    watch = Watch(place, source.name, key, log)
     console = terminal.err() if quiet else terminal.out()
-    with log.open("wb") as output, _dagster(settings, source, key, output, fresh=fresh) as process:
-        _watch(process, watch, console)
-        code = process.wait()
+    with own_log(log_file(settings, source, key)) as output:
+        log = Path(output.name)
+        watch = Watch(place, source.name, key, log)
+        with _dagster(settings, source, key, output, fresh=fresh) as process:
+            _watch(process, watch, console)
+            code = process.wait()
     watch.look()
     now = state.read(place, source.name, key, state.publications(place, source.name).get(key))
     made = frozenset(watch.done)
@@ -244,6 +250,29 @@ def log_file(settings: Settings, source: "Source", key: str) -> Path:
     path = prepare_home(settings) / object_path("crawl_logs", source.name, key, ".log")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def own_log(path: Path) -> Iterator[BinaryIO]:
+    """The log, emptied; another one beside it while another command's run still writes to this one.
+
+    What a run does is read from its log, so two runs must not share one.
+    """
+    for number in count(1):
+        with (path if number == 1 else path.with_suffix(f".{number}.log")).open("ab") as log:
+            if _lock(log):
+                log.truncate(0)
+                yield log
+                return
+
+
+def _lock(log: BinaryIO) -> bool:
+    """Whether the log is ours now, and our Dagster's, whose output it is; false where another's still writes to it."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

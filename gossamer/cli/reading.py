@@ -173,14 +173,14 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def at_rest(one: "State") -> str:
     """Why no process works on a crawl that is not over, and how it goes on; "" of others."""
-    from gossamer.crawl.control import go_on
+    from gossamer.crawl.control import close_it, go_on
     from gossamer.crawl.life import CrawlState, Wish
 
     control, how = one.standing.control, go_on(one.standing.crawl)
     asked = f"{control.by} ({control.why})" if control and control.why else control.by if control else "somebody"
     match one.standing.state:
         case CrawlState.PAUSED | CrawlState.INTERRUPTED | CrawlState.FAILED if control and control.wish is Wish.STOP:
-            return f"stopped by {asked}, and its process went before its books were closed: the next one closes them"
+            return f"stopped by {asked}, but its process went before that. {close_it(one.standing.crawl)}"
         case CrawlState.PAUSED:
             return f"paused by {asked}. {how}"
         case CrawlState.INTERRUPTED:

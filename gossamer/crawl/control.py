@@ -50,32 +50,36 @@ def request(
     """Asks a partition's crawl to pause or to stop, and waits until it did.
 
     Args:
-        close: called for a crawl at rest that is stopped: a process is needed that closes its books.
+        close: called for a crawl that is to be stopped and rests: a process is needed that closes its books.
 
     Raises:
         NothingToControlError: no crawl of the partition is under way (or at rest, for a stop).
         LakeError: the lake cannot be reached.
     """
     before = life.standing(lake, source, key)
-    is_busy = _is_busy(lake, before)
-    if not is_busy and not (wish is Wish.STOP and before.state in RESTING):
+    if not _is_busy(lake, before) and not (wish is Wish.STOP and before.state in RESTING):
         raise NothingToControlError(_why_not(source, key, wish, before))
     life.ask(lake, before.crawl, wish, by=by, why=why)
-    if not is_busy:
-        close(before.crawl)
-    deadline = time.monotonic() + patience_s
-    while _is_busy(lake, now := life.standing(lake, source, key)) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    now = _settled(lake, source, key, patience_s)
+    if wish is Wish.STOP and now.state in RESTING:
+        close(now.crawl)
+        now = _settled(lake, source, key, patience_s)
     wanted = CrawlState.PAUSED if wish is Wish.PAUSE else CrawlState.STOPPED
     return Outcome(now.state is wanted, now)
 
 
+def _settled(lake: Lake, source: str, key: str, patience_s: float) -> Standing:
+    """How the crawl stands when nobody works on it any more, or patience has run out."""
+    deadline = time.monotonic() + patience_s
+    while _is_busy(lake, now := life.standing(lake, source, key)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return now
+
+
 def _is_busy(lake: Lake, standing: Standing) -> bool:
-    """Whether a process works on the crawl, or a run that waits for it is about to start one."""
-    if standing.state is CrawlState.RUNNING:
-        return True
-    might_start = standing.state in (CrawlState.NEW, CrawlState.INTERRUPTED)
-    return might_start and bool(identity.attached(lake, standing.crawl))
+    """Whether a process works on the crawl, or a run that waits for it may be about to start one."""
+    might_start = standing.state is CrawlState.NEW or standing.state in RESTING
+    return standing.state is CrawlState.RUNNING or (might_start and bool(identity.attached(lake, standing.crawl)))
 
 
 def in_words(outcome: Outcome, wish: Wish) -> str:
@@ -87,14 +91,21 @@ def in_words(outcome: Outcome, wish: Wish) -> str:
         return f"{crawl.id} is stopped; its books are closed."
     if state in (CrawlState.COMPLETE, CrawlState.STOPPED):
         return f"{crawl.id} was over ({state}) before it could {wish}."
-    if state in RESTING:
-        return f"No process works on {crawl.id} any more ({state}); the next one will {wish} it. {go_on(crawl)}"
-    return f"{crawl.id} was asked to {wish} and still runs; it will, unless its own code blocks. See: gossamer status"
+    if state is CrawlState.RUNNING:
+        said = f"{crawl.id} was asked to {wish} and still runs; it will, unless its own code blocks."
+        return f"{said} See: gossamer status {crawl.source}"
+    how = go_on(crawl) if wish is Wish.PAUSE else close_it(crawl)
+    return f"The process of {crawl.id} ended before it could {wish} ({state}). {how}"
 
 
 def go_on(crawl: Crawl) -> str:
     """How a crawl at rest goes on."""
     return f"It goes on with: gossamer resume {crawl.source} --partition '{crawl.key}'"
+
+
+def close_it(crawl: Crawl) -> str:
+    """How the books of a crawl are closed that was stopped, and whose process went before it had closed them."""
+    return f"Its books are closed by: gossamer stop {crawl.source} --partition '{crawl.key}'"
 
 
 def _why_not(source: str, key: str, wish: Wish, standing: Standing) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from gossamer.crawl import books, life
+from gossamer.crawl import books, identity, life
 from gossamer.crawl.frontier import Frontier
 from gossamer.crawl.life import Crawl
 from gossamer.crawl.segments import Segments, dead_letters
@@ -51,7 +51,7 @@ def finish(
     layer = "raw" if verdict.passed else INCOMPLETE
     known = {"crawl_id": crawl.id, **about}
     with _rows(frontier, segments) as raw, dead_letters(frontier.failures()) as letters, stage(letters) as dead:
-        if life.newest_launch(lake, crawl) != launch:
+        if life.newest_launch(lake, crawl) != launch or identity.is_superseded(lake, crawl, launch):
             raise SupersededError(f"{crawl.id}: another process has taken this crawl over; nothing was committed here.")
         # The records come last: they are what the others go by, and their manifest says that the crawl is over.
         lake.commit("dead_letters", source.name, crawl.key, dead, **known)

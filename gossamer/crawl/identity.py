@@ -154,18 +154,22 @@ def newest_launch(lake: Lake, crawl: Crawl) -> int:
 
 
 def is_superseded(lake: Lake, crawl: Crawl, launch: int) -> bool:
-    """Whether a newer launch was claimed. One read, so that it can be asked every second: numbers have no gaps."""
-    return lake.get(_launch_path(crawl, launch + 1)) is not None
+    """Whether a newer launch was claimed, or a newer crawl begun.
+
+    Two reads, so that it can be asked every second: numbers have no gaps.
+    """
+    newer = Crawl(crawl.source, crawl.key, crawl.generation + 1)
+    return any(lake.get(path) is not None for path in (_launch_path(crawl, launch + 1), _begun_path(newer)))
 
 
 def read_worker(lake: Lake, crawl: Crawl, launch: int) -> Worker | None:
     """The process of this launch; of launch 0 the one that began the crawl. None where there is none."""
-    return _read(lake, _launch_path(crawl, launch) if launch else f"{crawl.folder}/crawl.json", Worker)
+    return _read(lake, _launch_path(crawl, launch) if launch else _begun_path(crawl), Worker)
 
 
 def begin(lake: Lake, crawl: Crawl, root_run: str) -> bool:
     """Begins this generation; False where another was faster."""
-    return _create(lake, f"{crawl.folder}/crawl.json", Worker.this({"root_run": root_run}))
+    return _create(lake, _begun_path(crawl), Worker.this({"root_run": root_run}))
 
 
 def generations(lake: Lake, source: str, key: str) -> list[int]:
@@ -173,6 +177,10 @@ def generations(lake: Lake, source: str, key: str) -> list[int]:
     prefix = f"{crawls_folder(source, key)}/"
     found = (path.removeprefix(prefix).split("/") for path in lake.paths(prefix))
     return sorted(int(parts[0]) for parts in found if parts[1:] == ["crawl.json"] and parts[0].isdecimal())
+
+
+def _begun_path(crawl: Crawl) -> str:
+    return f"{crawl.folder}/crawl.json"
 
 
 def _launch_path(crawl: Crawl, number: int) -> str:

@@ -40,12 +40,14 @@ __all__ = [
     "find",
     "is_cancelled",
     "is_live",
+    "is_over",
     "newest_launch",
     "read_control",
     "remove",
     "remove_older",
     "result",
     "standing",
+    "wake",
 ]
 
 #: Why a crawl was stopped whose run was cancelled.
@@ -113,6 +115,8 @@ def find(lake: Lake, source: str, key: str, root_run: str = "", fresh: bool = Fa
         found = _judge(lake, last, root_run, fresh)
         if found.action is Action.BEGIN and not identity.begin(lake, found.crawl, root_run):
             continue  # another run was faster: its crawl is this run's too
+        if found.action is Action.RESUME and is_over(lake, found.crawl):
+            continue  # it ended while it was looked at
         if not found.is_closing and found.action is not Action.RESULT:
             began_afresh = fresh and found.action is Action.BEGIN
             identity.mark_asked(lake, found.crawl, root_run, fresh=began_afresh)
@@ -173,11 +177,22 @@ def result(lake: Lake, crawl: Crawl) -> Manifest | None:
     Raises:
         LakeError: the lake cannot be read, or holds other rows than the manifest's.
     """
-    for layer in ("raw", INCOMPLETE):
-        manifest = lake.manifest(layer, crawl.source, crawl.key)
-        if manifest and manifest.generation == crawl.generation:
-            return lake.current(layer, crawl.source, crawl.key)
-    return None
+    manifest = _manifest(lake, crawl)
+    return lake.current(manifest.layer, crawl.source, crawl.key) if manifest else None
+
+
+def is_over(lake: Lake, crawl: Crawl) -> bool:
+    """Whether the crawl has a manifest, which is all that its end needs.
+
+    Raises:
+        LakeError: the lake cannot be read.
+    """
+    return _manifest(lake, crawl) is not None
+
+
+def _manifest(lake: Lake, crawl: Crawl) -> Manifest | None:
+    found = (lake.manifest(layer, crawl.source, crawl.key) for layer in ("raw", INCOMPLETE))
+    return next((manifest for manifest in found if manifest and manifest.generation == crawl.generation), None)
 
 
 # -- liveness ---------------------------------------------------------------------------------------------------------
@@ -241,16 +256,24 @@ def standing(lake: Lake, source: str, key: str) -> Standing:
     worker, said = identity.read_worker(lake, crawl, launch), _said_by(lake, crawl, launch)
     control = read_control(lake, crawl)
     began = _time(worker.started_at) if worker else None
-    state, since = CrawlState.INTERRUPTED, _time(said.told_at) if said else began
-    if last.manifest:
-        state, since = _state_of(last.manifest), last.manifest.written_at
-    elif launch == 0:
-        state, since = CrawlState.NEW, began
-    elif _is_live(worker, launch, said):
-        state, since = CrawlState.RUNNING, began
-    elif said and said.state in (CrawlState.PAUSED, CrawlState.FAILED):
-        state = CrawlState(said.state)
-    return Standing(state, crawl, launch, said, control, since)
+    is_live = _is_live(worker, launch, said)
+    if manifest := last.manifest or (None if is_live else _manifest(lake, crawl)):  # it may have ended just now
+        return Standing(_state_of(manifest), crawl, launch, said, control, manifest.written_at)
+    if is_live:
+        return Standing(CrawlState.RUNNING if launch else CrawlState.NEW, crawl, launch, said, control, began)
+    state = _state_at_rest(launch, said, control)
+    return Standing(state, crawl, launch, said, control, _time(said.told_at) if said else began)
+
+
+def _state_at_rest(launch: int, said: Progress | None, control: Control | None) -> CrawlState:
+    """How a crawl stands that is not over and that no process works on."""
+    if said and said.state == CrawlState.FAILED:
+        return CrawlState.FAILED
+    # What is wanted counts: a process may be killed before it has paused, or before it has gone on.
+    is_paused = control.wish is Wish.PAUSE if control else said is not None and said.state == CrawlState.PAUSED
+    if is_paused:
+        return CrawlState.PAUSED
+    return CrawlState.INTERRUPTED if launch else CrawlState.NEW
 
 
 def _time(seconds: float) -> datetime:
@@ -260,6 +283,17 @@ def _time(seconds: float) -> datetime:
 def _state_of(manifest: Manifest) -> CrawlState:
     is_stopped = manifest.notes.get("books", {}).get("state") == CrawlState.STOPPED
     return CrawlState.STOPPED if is_stopped else CrawlState.COMPLETE
+
+
+def wake(lake: Lake, crawl: Crawl, by: str) -> None:
+    """Has a crawl go on that was paused; of others nothing is asked.
+
+    Raises:
+        LakeError: the lake cannot be read or written.
+    """
+    control = read_control(lake, crawl)
+    if control and control.wish is Wish.PAUSE:
+        ask(lake, crawl, Wish.RESUME, by=by)
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------

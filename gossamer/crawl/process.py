@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
 from gossamer.crawl import identity, life
@@ -84,6 +84,7 @@ def run_crawl(
     pages: int | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    is_cancelled: Callable[[], bool] = lambda: True,
     output: IO[str] | None = None,
 ) -> Manifest:
     """Brings one partition's crawl to its end and returns the manifest of its rows, good verdict or not.
@@ -92,14 +93,15 @@ def run_crawl(
     run's process is waited for; or the crawl is over already (`life.find`). The manifest's `layer` says where the rows
     are: `raw`, or `incomplete` where the books did not close.
 
-    Left by anything but an `Exception` (the run was cancelled), the crawl is asked to stop, unless other runs wait for
-    it too. However it is left, its process ends.
+    Left by anything but an `Exception`, the run was cancelled, or its process is only told to end. Cancelled, the crawl
+    is asked to stop, unless other runs wait for it too. However it is left, its process ends.
 
     Args:
         root_run: the run that this one repeats; it is given the same crawl. By default `run_id`.
         pages: stop after so many pages (the books then do not close).
         fresh: begin a new crawl although the last one is not over.
         on_progress: called about every second while it runs, and once at the end.
+        is_cancelled: tells which of the two it is.
         output: where the process's log goes, instead of stderr.
 
     Raises:
@@ -110,7 +112,8 @@ def run_crawl(
         LakeError: the lake cannot be read or written.
     """
     run = run_id or uuid.uuid4().hex
-    step = _Step(settings, source, key, Lake(settings.lake), run, root_run or run, pages, on_progress, output)
+    lake = Lake(settings.lake)
+    step = _Step(settings, source, key, lake, run, root_run or run, pages, on_progress, output, is_cancelled)
     return step.manifest(fresh)
 
 
@@ -144,9 +147,10 @@ class _Step:
     pages: int | None
     on_progress: Callable[[Progress], None] | None
     output: IO[str] | None
+    is_cancelled: Callable[[], bool] = lambda: True
     relaunches: int = 0
     _told: float = 0.0
-    _attached: float = field(default=-_ATTACH_SECONDS)
+    _attached: float = 0.0
 
     def manifest(self, fresh: bool) -> Manifest:
         is_first = True
@@ -168,8 +172,8 @@ class _Step:
         """
         if action is Action.RESUME:
             self._wake(crawl, is_first=is_first)
-        self._attached = -_ATTACH_SECONDS
         try:
+            self._attach(crawl)
             if action is Action.ATTACH:
                 self._follow(crawl)
             else:
@@ -180,11 +184,10 @@ class _Step:
 
     def _wake(self, crawl: Crawl, *, is_first: bool) -> None:
         """A run that comes to a paused crawl resumes it; one that saw it being paused does not."""
-        control = life.read_control(self.lake, crawl)
-        if control and control.wish is Wish.PAUSE:
-            if not is_first:
-                raise self._paused(crawl)
-            life.ask(self.lake, crawl, Wish.RESUME, by=f"run {self.run}")
+        if is_first:
+            life.wake(self.lake, crawl, by=f"run {self.run}")
+        elif (control := life.read_control(self.lake, crawl)) and control.wish is Wish.PAUSE:
+            raise self._paused(crawl)
 
     def _follow(self, crawl: Crawl) -> None:
         try:
@@ -233,7 +236,7 @@ class _Step:
             return
         if code == PAUSED:
             control = life.read_control(self.lake, crawl)
-            if control is None or control.wish is not Wish.RESUME:  # else it was resumed in the meantime
+            if control is None or control.wish is Wish.PAUSE:  # else it was resumed or stopped in the meantime
                 raise self._paused(crawl)
             return
         if code is not None and _is_interruption(code) and self.relaunches < RELAUNCHES:
@@ -260,16 +263,21 @@ class _Step:
     def _tell(self, crawl: Crawl) -> None:
         """To be called about every second: notes that this run waits, and passes on what is new."""
         if time.monotonic() - self._attached >= _ATTACH_SECONDS:
-            self._attached = time.monotonic()
-            with contextlib.suppress(LakeError):  # a lake that is away for a while does not end the crawl
-                identity.attach(self.lake, crawl, self.run)
+            self._attach(crawl)
         said = read_progress(self.lake, self.source.name, self.key)
         if self.on_progress and said and said.generation == crawl.generation and said.told_at != self._told:
             self._told = said.told_at
             self.on_progress(said)
 
+    def _attach(self, crawl: Crawl) -> None:
+        self._attached = time.monotonic()
+        with contextlib.suppress(LakeError):  # a lake that is away for a while does not end the crawl
+            identity.attach(self.lake, crawl, self.run)
+
     def _cancel(self, crawl: Crawl) -> bool:
-        """Asks the crawl to stop if nobody else waits for it; whether it did."""
+        """Asks the crawl to stop if its run was cancelled and nobody else waits for it; whether it did."""
+        if not self.is_cancelled():
+            return False
         try:
             return life.cancel(self.lake, crawl, self.run)
         except LakeError as error:

@@ -53,8 +53,9 @@ _log = logging.getLogger(__name__)
 
 #: After a stop, requests in flight have so long to be answered; what is not over then is repeated by the next launch.
 GRACE_SECONDS = 3.0
-#: What the spider remembers is kept with the commits, so often.
-KEEP_SECONDS = 1.0
+#: What the spider remembers is kept with every group of commits, but where that takes long: it may rest then for so
+#: many times as long.
+KEEP_FACTOR = 20
 #: A store whose copy in the lake is so far behind begins no new request.
 MOST_BEHIND_SECONDS = 5.0
 PAUSED, INTERRUPTED, STOPPED = "paused", "interrupted", "stopped"
@@ -147,13 +148,17 @@ class Stopping:
         """Scrapy is over."""
         self._stop = None
 
-    def too_late(self) -> None:
-        """The commit begins: it is short, and half of it is worth less than all of it."""
+    def decide(self) -> str:
+        """Gives the reason; what is asked from now on comes too late, but for a second signal.
+
+        The commit begins, or the parking: both are short, and half of them is worth less than all.
+        """
         self._too_late = True
+        return self.reason
 
     def ask(self, control: Control) -> None:
         """Somebody wrote a request into the crawl's control object."""
-        if self.wish is None and not self.signalled and control.wish is not Wish.RESUME:
+        if self.wish is None and not (self.signalled or self._too_late) and control.wish is not Wish.RESUME:
             self.wish = control
             self._tell()
 
@@ -169,9 +174,9 @@ class Stopping:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self.signalled:
             os._exit(process.INTERRUPTED)
+        self.signalled = True
         if self._too_late:
             return
-        self.signalled = True
         if self._stop is None:
             raise Interrupted
         self._tell()
@@ -214,7 +219,12 @@ def run(
         if found.action is life.Action.ATTACH:
             raise CrawlError(f"{found.crawl.id} is being crawled by another process. Wait for it, or stop it first.")
         generation = found.crawl.generation
+        life.wake(lake, found.crawl, by="a process started by hand")
     crawl = Crawl(name, key, generation)
+    if life.is_over(lake, crawl):  # another process was faster
+        return Ended.OVER
+    if control := life.read_control(lake, crawl):
+        stopping.ask(control)  # heard before the first request, not a second after it
     beginning = seeds.resolve(source, part, lake)
     seam.check()
     launch = life.claim_launch(lake, crawl, {"versions": _versions(source)})
@@ -308,11 +318,11 @@ class _Launch:
         job.values = self._values(Memory(crawler, frontier))
         flusher = Flusher(frontier, segments, self._fail)
         self._run_scrapy(scrapy_process, crawler, flusher, beginning, part)
-        if self.stopping.reason in (PAUSED, INTERRUPTED):
+        reason = self.stopping.decide()
+        if reason in (PAUSED, INTERRUPTED):
             self.parking.park(frontier)
-            reporter.last(self.stopping.reason)
-            return Ended(self.stopping.reason)
-        self.stopping.too_late()
+            reporter.last(reason)
+            return Ended(reason)
         reporter.say(progress.COMMITTING)
         flusher.rest()
         end = self._end(crawler, beginning, notices)
@@ -342,7 +352,7 @@ class _Launch:
         task = scrapy_process.crawl(crawler, start_urls=list(beginning.urls), **arguments)
         flushing = loop.create_task(flusher.run())
         ticking = loop.create_task(_tick(crawler.job.live))
-        self._loop, self._crawler, self._closing = loop, crawler, False
+        self._loop, self._crawler, self._closing = loop, crawler, ""
         self.stopping.during(lambda reason: loop.call_soon_threadsafe(self._close, reason))
         gc.freeze()  # what is loaded by now stays: the collector, 12 % of a crawl's time, need not go through it
         try:
@@ -369,13 +379,17 @@ class _Launch:
             raise CrawlError(f"{self.source.name}: Scrapy stopped before the spider was closed; its log says why.")
 
     def _reach_limit(self, words: str) -> None:
-        self.frontier.put(_STOPPED_BY, words.encode())
-        self._close(books.LIMIT)
+        try:
+            self.frontier.put(_STOPPED_BY, words.encode())
+        except FrontierError as error:
+            self._fail(error)
+        else:
+            self._close(books.LIMIT)
 
     def _close(self, reason: str) -> None:
         """Begins no new request, waits a little for those that are under way, and ends Scrapy."""
-        if not self._closing:
-            self._closing = True
+        if self._closing in ("", books.LIMIT) and self._closing != reason:
+            self._closing = reason
             self._ending = self._loop.create_task(self._close_spider(reason))
 
     async def _close_spider(self, reason: str) -> None:
@@ -389,7 +403,7 @@ class _Launch:
         engine.roll_back()
         closing = self._loop.create_task(engine.close_spider_async(reason=reason))
         await asyncio.wait({closing}, timeout=GRACE_SECONDS)
-        if not closing.done():
+        if not closing.done() or closing.exception() is not None:
             seam.stop_reactor()
 
     def _fail(self, error: FrontierError) -> None:
@@ -406,8 +420,9 @@ class _Launch:
             now = time.monotonic()
             if now < due and not last:
                 return {}
-            due = now + KEEP_SECONDS
-            return memory.values() | {_SECONDS: str(self._seconds).encode()}
+            held = memory.values() | {_SECONDS: str(self._seconds).encode()}
+            due = now + KEEP_FACTOR * (time.monotonic() - now)
+            return held
 
         return values
 
@@ -424,10 +439,10 @@ class _Launch:
         halted = self.frontier.get(CLOSE_REASON)
         reason = halted.decode() if halted else crawler.finish_reason
         stopped_by = ""
-        if wish is not None:
+        if wish is not None and wish.wish is Wish.STOP:
             reason, stopped_by = books.STOPPED, f"{wish.by}: {wish.why}" if wish.why else wish.by
-        elif limit := self.frontier.get(_STOPPED_BY):
-            reason, stopped_by = books.LIMIT, limit.decode()
+        elif reason == books.LIMIT:
+            stopped_by = (self.frontier.get(_STOPPED_BY) or b"").decode()
         from_sitemap = self.frontier.get(DECLARED_SEEDS)
         started_at = self.frontier.get(_STARTED_AT)
         assert started_at

@@ -103,12 +103,15 @@ class Segments:
     def sweep(self, keep: Sequence[Segment]) -> None:
         """Deletes the segments that are not among these: what launches wrote that were killed before they named it.
 
+        Those of newer launches stay: one may work on while this one was thought dead, and its store names them.
+
         Raises:
             LakeError: the lake cannot be reached.
         """
         named = {self._path(segment.name) for segment in keep}
         for path in list(self._lake.paths(self._path(_FOLDER))):
-            if path not in named:
+            launch = path.removeprefix(self._path(f"{_FOLDER}/")).partition("-")[0]
+            if path not in named and not (launch.isdecimal() and int(launch) > self._launch):
                 self._lake.delete(path)
 
     def _path(self, name: str) -> str:

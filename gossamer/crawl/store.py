@@ -40,9 +40,9 @@ def prepare(crawls: Path, crawl: Crawl, launch: int, parking: Parking) -> Path:
         raise CrawlError(
             f"The crawl's store cannot be made in {own}: {error}. Make room, or set GOSSAMER_CRAWLS."
         ) from error
-    for folder in home.iterdir():
-        if folder != own:
-            shutil.rmtree(folder, ignore_errors=True)
+    # Not those of newer launches: this process may be slow, and overtaken already.
+    for folder in (*_numbered(home, launch), *_numbered(home.parent, crawl.generation)):
+        shutil.rmtree(folder, ignore_errors=True)
     return path
 
 
@@ -59,12 +59,18 @@ def clear(path: Path, crawls: Path) -> None:
 
 
 def _newest(home: Path, launch: int) -> Path | None:
-    found = [folder for folder in home.iterdir() if folder.name.isdigit() and (folder / _FILE).exists()]
-    older = sorted((folder for folder in found if int(folder.name) < launch), key=lambda folder: int(folder.name))
-    return older[-1] if older else None
+    return next((folder for folder in reversed(_numbered(home, launch)) if (folder / _FILE).exists()), None)
+
+
+def _numbered(folder: Path, below: int) -> list[Path]:
+    """The folders in it that are named by smaller numbers, in order."""
+    found = [inner for inner in folder.iterdir() if inner.name.isdigit() and int(inner.name) < below]
+    return sorted(found, key=lambda inner: int(inner.name))
 
 
 def _copy(old: Path, new: Path) -> None:
     """What is committed in a store that another process may still have open, even in the middle of a transaction."""
-    with closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(new)) as target:
+    unfinished = new.with_name(f"{new.name}.part")  # cut short, it must not pass for the newest store
+    with closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(unfinished)) as target:
         source.backup(target)
+    unfinished.replace(new)

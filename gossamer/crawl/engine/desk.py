@@ -8,6 +8,7 @@ use it.
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -81,6 +82,8 @@ class Desk(BaseScheduler):
         self._batch: list[OpenUnit] = []
         self._open = 0
         self._begun: set[int] = set()
+        self._again: set[int] = set()
+        self._counts_pages = bool(job.live.limits.pages)
         self._received = job.live.bytes
         self._timer: asyncio.TimerHandle | None = None
         self._woken: asyncio.TimerHandle | None = None
@@ -129,7 +132,7 @@ class Desk(BaseScheduler):
         try:
             entry = self.entry(request, fingerprint, start=start)
         except UnwritableRequestError as error:
-            self._run_inside(request, fingerprint, unit, error)
+            self._run_inside(request, fingerprint, unit, error, start=start)
         else:
             self.add(unit, entry)
             if fingerprint is not None and _is_plain(request):
@@ -162,11 +165,14 @@ class Desk(BaseScheduler):
             callback_name(request),
             fingerprint,
             max(-_MOST_PRIORITY, min(request.priority, _MOST_PRIORITY)),
-            request.meta.get("depth", 0) if request.meta else 0,
+            _depth(request),
             start,
-            self._job.seeds.get(request.url, request.url) if start else None,
+            self._seed(request) if start else None,
             ending,
         )
+
+    def _seed(self, request: Request) -> str:
+        return self._job.seeds.get(request.url, request.url)
 
     def add(self, unit: OpenUnit, entry: NewRequest) -> None:
         """Puts a request among the unit's outputs."""
@@ -185,7 +191,9 @@ class Desk(BaseScheduler):
         if len(unit.fingerprints) > 5 * STAGE_OUTPUTS:
             unit.fingerprints.clear()  # what is doubled from here on is found when the unit is committed
 
-    def _run_inside(self, request: Request, fingerprint: bytes | None, unit: OpenUnit, error: Exception) -> None:
+    def _run_inside(
+        self, request: Request, fingerprint: bytes | None, unit: OpenUnit, error: Exception, *, start: bool
+    ) -> None:
         if unit.unwritable >= MOST_UNWRITABLE:
             raise TooManyUnwritableRequestsError(
                 f"one page yields more than {MOST_UNWRITABLE} requests that cannot be written down ({error}). Give "
@@ -201,7 +209,18 @@ class Desk(BaseScheduler):
         unit.holders += 1
         unit.count("unserialisable")
         self._stats.inc_value("scheduler/unserializable")
-        inside = NewRequest(b"", request.url, _host(request.url), callback_name(request), fingerprint)
+        seed = self._seed(request) if start else None
+        unit.seed = unit.seed or seed
+        inside = NewRequest(
+            b"",
+            request.url,
+            _host(request.url),
+            callback_name(request),
+            fingerprint,
+            depth=_depth(request),
+            start=start,
+            seed=seed,
+        )
         if fingerprint is not None:
             self._inside.add(fingerprint)
         self._memory.append(Work(unit, request, inside))
@@ -209,6 +228,12 @@ class Desk(BaseScheduler):
     def again(self, work: Work) -> None:
         """A request that takes another's place and cannot be written down: it goes on in memory, in the same unit."""
         self._memory.append(work)
+
+    def in_memory(self) -> list[Work]:
+        """Takes away all that goes on in memory; for an engine that is being closed and begins nothing more."""
+        waiting = list(self._memory)
+        self._memory.clear()
+        return waiting
 
     def is_known(self, request: Request) -> bool:
         """Whether it is a plain link that is in the store, as far as is remembered: it may be dropped at once."""
@@ -247,7 +272,7 @@ class Desk(BaseScheduler):
                 unit.unit.ending = Ending(State.DEAD, Reason.OTHER, message=str(error))
                 self.release(unit)
                 continue
-            if lease.attempts == 1 and not self._job.live.may_begin(len(self._begun) - 1):
+            if not self._may_begin(lease):
                 unit.spoilt = True  # the limit of pages: it stays for a crawl without one, or is left out at the end
                 self.release(unit)
                 return None
@@ -256,17 +281,20 @@ class Desk(BaseScheduler):
             return Work(unit, request)
         return None
 
+    def _may_begin(self, lease: Lease) -> bool:
+        """Whether the limit of pages allows it; one that is tried again, or was redirected, is counted already."""
+        if lease.id in self._again:
+            self._again.discard(lease.id)
+            return True
+        return self._job.live.may_begin(len(self._begun) - 1 + len(self._again))
+
     def _take(self) -> Lease | None:
         """A lease, of the host that has the least under way; None where there is none, or all hosts are busy."""
         if not self._leased:
             self._refill(())
         host = self._least_busy()
-        if host is None and self._leased < 4 * self._size:
-            now = asyncio.get_running_loop().time()
-            if self._leased and now >= self._look_again:
-                self._look_again = now + _BUSY_SECONDS
-                self._refill(tuple(self._window))
-                host = self._least_busy()
+        if self._leased and (host is None or self._is_laden(host)) and self._look_for_others():
+            host = self._least_busy()
         if host is None:
             if self._leased:
                 self._wake_soon()
@@ -280,15 +308,33 @@ class Desk(BaseScheduler):
 
     def _least_busy(self) -> str | None:
         slots = self._downloader.slots if self._downloader else {}
-        best, least = None, None
+        best, least, now = None, None, time.time()
         for host in self._window:
             slot = slots.get(host)
             if slot is None:
                 return host
-            # Two wait in a host's own queue, so that it never runs dry; more would take the place of other hosts'.
-            if len(slot.queue) < 2 and (least is None or len(slot.active) < least):
+            # Two wait in a host's own queue, so that it never runs dry; more would take the place of other hosts', and
+            # so would one that waits for long.
+            turn = slot.lastseen + slot.delay * (1 + len(slot.queue)) - now
+            if len(slot.queue) < 2 and turn < 2 * _BUSY_SECONDS and (least is None or len(slot.active) < least):
                 best, least = host, len(slot.active)
         return best
+
+    def _is_laden(self, host: str) -> bool:
+        """Whether the host has half of all that is under way, or more: only what other hosts leave is for it."""
+        slot = self._downloader.slots.get(host) if self._downloader else None
+        return slot is not None and 2 * len(slot.active) >= self._size
+
+    def _look_for_others(self) -> bool:
+        """Leases requests of hosts of which there are none in the window; whether there were some."""
+        now = asyncio.get_running_loop().time()
+        if now < self._look_again or self._leased >= 4 * self._size:
+            return False
+        before = self._leased
+        self._refill(tuple(self._window))
+        if self._leased == before:
+            self._look_again = now + _BUSY_SECONDS
+        return self._leased > before
 
     def _refill(self, busy: tuple[str, ...]) -> None:
         self.flush()  # what was just yielded may come first
@@ -346,13 +392,16 @@ class Desk(BaseScheduler):
         """Commits the units that are over, in one transaction."""
         if not self._batch or self._closed:
             return
+        values = self._guarded(lambda: self._job.values(False))
+        if values is None:
+            return
         batch, self._batch = self._batch, []
         for unit in batch:
             unit.unit.outputs = unit.outputs
         received = self._job.live.bytes
         batch[-1].count("bytes", received - self._received)
         self._received = received
-        batch[-1].unit.values = {**batch[-1].unit.values, **self._job.values(False)}
+        batch[-1].unit.values = {**batch[-1].unit.values, **values}
         duplicates = self._guarded(lambda: self.frontier.commit([unit.unit for unit in batch]))
         if duplicates is None:
             return
@@ -360,6 +409,8 @@ class Desk(BaseScheduler):
             if doubled:
                 self._stats.inc_value("dupefilter/filtered", doubled)
             self._over(unit)
+            if unit.lease is not None and unit.unit.replacement is not None and not doubled and self._counts_pages:
+                self._again.add(unit.lease.id)
             self._remember(unit.urls)
             unit.tell(self._job.live, doubled)
             self._job.committed(unit)
@@ -384,9 +435,9 @@ class Desk(BaseScheduler):
         if unit is not None:
             values = unit.unit.values
             assert isinstance(values, dict)
-            values.setdefault(CLOSE_REASON, reason.encode())
-        elif self.frontier.get(CLOSE_REASON) is None:
-            self._guarded(lambda: self.frontier.put(CLOSE_REASON, reason.encode()))
+            values.setdefault(CLOSE_REASON, _written(reason))
+        elif self._guarded(lambda: self.frontier.get(CLOSE_REASON)) is None:
+            self._guarded(lambda: self.frontier.put(CLOSE_REASON, _written(reason)))
 
     def put(self, name: str, value: bytes) -> None:
         """Keeps a value in the store."""
@@ -397,7 +448,7 @@ class Desk(BaseScheduler):
         if self._closed:
             return
         self.flush()
-        if values := self._job.values(True):
+        if values := self._guarded(lambda: self._job.values(True)):
             self._guarded(lambda: self.frontier.commit([Unit(values=values)]))
         leases = [lease.id for queue in self._window.values() for lease in queue] + list(self._begun)
         if leases:
@@ -415,10 +466,23 @@ class Desk(BaseScheduler):
             return None
         try:
             return work()
-        except (FrontierError, OverflowError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001  (a timer would swallow it: units that never end, a crawl that hangs)
             self._closed = True
-            self._job.fatal(error if isinstance(error, FrontierError) else FrontierError(f"It takes no {error}"))
+            if not isinstance(error, FrontierError):
+                _log.critical("The crawl's store could not be written", exc_info=error)
+                error = FrontierError(f"The crawl's store could not be written: {type(error).__name__}: {error}")
+            self._job.fatal(error)
             return None
+
+
+def _written(reason: object) -> bytes:
+    return str(reason).encode("utf-8", "replace")
+
+
+def _depth(request: Request) -> int:
+    """As Scrapy counts it; a spider may keep anything under this name."""
+    depth = request.meta.get("depth", 0)
+    return depth if isinstance(depth, int) and abs(depth) <= _MOST_PRIORITY else 0
 
 
 def _is_plain(request: Request) -> bool:

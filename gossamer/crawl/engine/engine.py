@@ -14,7 +14,7 @@ import logging
 import pickle
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import copy_context
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
@@ -27,14 +27,15 @@ from scrapy.core.scheduler import BaseScheduler
 from scrapy.crawler import Crawler
 from scrapy.exceptions import CloseSpider, DropItem, IgnoreRequest
 from scrapy.http import Response, TextResponse
+from scrapy.logformatter import LogFormatter
 from scrapy.settings import BaseSettings
 from scrapy.spidermiddlewares.httperror import HttpError
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.log import failure_to_exc_info, logformatter_adapter
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gossamer.crawl import reasons
+from gossamer.crawl.books import left_as
 from gossamer.crawl.engine import seam
 from gossamer.crawl.engine.desk import START_DONE, Desk, TooManyUnwritableRequestsError
 from gossamer.crawl.engine.job import Job
@@ -83,6 +84,8 @@ class DurableEngine(ExecutionEngine):
         self._own_pipelines = seam.has_own_item_processor(self.scraper)
         pipelines = () if self._own_pipelines else self.scraper.itemproc.methods["process_item"]
         self._items_wait = self._own_pipelines or any(iscoroutinefunction(method) for method in pipelines)
+        # Scrapy's own words for a page and an item are of the level DEBUG; another's may be of any.
+        self._says_all = type(self.logformatter) is not LogFormatter
         seam.tap_depth(self.scraper, self._too_deep)
 
     def _get_scheduler_class(self, settings: BaseSettings) -> type[BaseScheduler]:
@@ -132,7 +135,7 @@ class DurableEngine(ExecutionEngine):
             content = _content(output)
             number = occurrences[content] = occurrences.get(content, 0) + 1
             key = content + number.to_bytes(4, "big")
-            if desk.frontier.started(key):
+            if self._was_started(key, desk):
                 continue
             unit = desk.begin(start_key=key)
             self._starts_open.add(unit)
@@ -143,10 +146,29 @@ class DurableEngine(ExecutionEngine):
                     unit.spoilt, self._start_unit = True, None
                     desk.release(unit)
             else:
-                await self._item(output, None, Work(unit, None))
-                desk.release(unit)
+                await self._start_item(output, Work(unit, None), desk)
         self._starts_over = True
         self._end_starts(desk)
+
+    def _was_started(self, key: bytes, desk: Desk) -> bool:
+        try:
+            return desk.frontier.started(key)
+        except FrontierError as error:  # Scrapy would take it for an error of the spider's
+            self.job.fatal(error)
+            raise
+
+    async def _start_item(self, item: Any, work: Work, desk: Desk) -> None:
+        try:
+            await self._item(item, None, work)
+        except Exception as error:
+            self._spoil(work, error)
+            raise
+        except BaseException:
+            work.unit.spoilt = True
+            raise
+        finally:
+            desk.release(work.unit)
+            seam.check_if_closing(self.scraper)
 
     def _end_starts(self, desk: Desk) -> None:
         """Marks `start()` as done with a commit that comes after its last output's, never before."""
@@ -252,9 +274,27 @@ class DurableEngine(ExecutionEngine):
     def _start_scheduled_requests(self) -> None:
         CURRENT.set(None)  # whoever woke the engine is not the parent of what happens now
         super()._start_scheduled_requests()
+        if self._slot is not None and self._slot.closing is not None:
+            self._leave_memory()
+
+    def _leave_memory(self) -> None:
+        """Ends what waits in memory once nothing more is begun: its units would never be over."""
+        if self.desk is None:
+            return
+        for work in self.desk.in_memory():
+            if work.inside is None or self.rolls_back or self.desk.halted is None:
+                work.unit.spoilt = True
+            else:
+                reason = left_as(self.desk.halted)
+                work.inside.ending = _ended(State.EXCLUDED, reason, "the crawl ended before it was fetched")
+                self.desk.add(work.unit, work.inside)
+            self.desk.release(work.unit)
 
     def _spider_idle(self) -> None:
         self._idle = True
+        if self.desk is not None and self.desk.halted:  # by an earlier launch; no handler may keep it open
+            self._closing = asyncio.get_running_loop().create_task(self.close_spider_async(reason=self.desk.halted))
+            return
         super()._spider_idle()
 
     def _start_scheduled_request(self) -> bool:
@@ -269,20 +309,52 @@ class DurableEngine(ExecutionEngine):
         context = copy_context()
         context.run(CURRENT.set, work)
         # Not inside the task: the engine counts on the request being active when this returns.
-        download = context.run(self._download, work.request)
+        download = context.run(self._begin_download, work.request)
         task = asyncio.get_running_loop().create_task(self._run(work, download), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
-    async def _run(self, work: Work, download: "Deferred[Response | Request]") -> None:
+    def _begin_download(self, request: Request) -> Awaitable[Response | Request]:
+        """What `_download` does, without the tasks and Deferreds around it where the downloader is Scrapy's own."""
+        assert self._slot is not None
+        if not seam.has_scrapys_downloader(self):
+            return maybe_deferred_to_future(self._download(request))
+        self._slot.add_request(request)
+        self.downloader.active.add(request)
+        return self._fetch(request)
+
+    async def _fetch(self, request: Request) -> Response | Request:
+        try:
+            try:
+                result = await seam.fetch(self.downloader, request)
+            finally:
+                self.downloader.active.remove(request)
+            if isinstance(result, Response):
+                result.request = result.request or request
+                if self._says_all or _engine_log.isEnabledFor(logging.DEBUG):
+                    assert self.spider is not None
+                    words = self.logformatter.crawled(result.request, result, self.spider)
+                    if words is not None:
+                        _engine_log.log(*logformatter_adapter(words), extra={"spider": self.spider})
+                self.signals.send_catch_log(
+                    signals.response_received, response=result, request=result.request, spider=self.spider
+                )
+            elif not isinstance(result, Request):
+                raise TypeError(f"Incorrect type: expected Response or Request, got {type(result)}: {result!r}")
+            return result
+        finally:
+            if self._slot is not None:
+                self._slot.nextcall.schedule()
+
+    async def _run(self, work: Work, download: Awaitable[Response | Request]) -> None:
         """One request from its answer to the end of its unit."""
         request, goes_on = work.request, False
         assert request is not None
         try:
             result: Response | Request | Failure
             try:
-                result = await maybe_deferred_to_future(download)  # type: ignore[arg-type]
+                result = await download
             except Exception:  # noqa: BLE001  (a download handler or a middleware may raise anything: it is the outcome)
                 result = _caught()
             if self.rolls_back and not isinstance(result, Response):
@@ -310,6 +382,7 @@ class DurableEngine(ExecutionEngine):
         if request is not unit.request:
             self._slot.remove_request(request)
         if goes_on:
+            self._slot.nextcall.schedule()
             return
         if work.inside is not None:
             work.inside.ending = work.ending or _ended(State.FETCHED)
@@ -506,7 +579,8 @@ class DurableEngine(ExecutionEngine):
                 self._say(words, item, exc_info=True)
                 await self._tell(signals.item_error, item=item, response=response, failure=_caught())
             else:
-                self._say(self.logformatter.scraped(output, response, spider), output)
+                if self._says_all or _scraper_log.isEnabledFor(logging.DEBUG):
+                    self._say(self.logformatter.scraped(output, response, spider), output)
                 await self._tell(signals.item_scraped, item=output, response=response)
         finally:
             slot.itemproc_size -= 1
@@ -521,7 +595,7 @@ class DurableEngine(ExecutionEngine):
             _scraper_log.log(*logformatter_adapter(words), extra={"spider": self.spider, "item": item}, **more)
 
     async def _tell(self, signal: object, **known: Any) -> None:
-        await self.signals.send_catch_log_async(signal, spider=self.spider, **known)
+        await seam.tell(self.signals, signal, spider=self.spider, **known)
 
     # -- endings --------------------------------------------------------------------------------------------------
 
@@ -548,9 +622,11 @@ class DurableEngine(ExecutionEngine):
             work = CURRENT.get()
             open_unit = work.unit if work is not None and work.unit.holders and not work.unit.spoilt else None
             self.desk.halt(CANCELLED if by_itself else reason, open_unit)
+        self._leave_memory()
         await super().close_spider_async(reason=reason)
 
 
+_engine_log = logging.getLogger("scrapy.core.engine")
 _scraper_log = logging.getLogger("scrapy.core.scraper")
 
 
@@ -570,7 +646,8 @@ def _ended(
 
 def _own_reason(error: CloseSpider) -> str:
     """The reason that a spider gives for closing itself; "finished" would be taken for the end of the crawl."""
-    return CANCELLED if error.reason in ("", "finished") else error.reason
+    reason = str(error.reason or "")
+    return CANCELLED if reason in ("", "finished") else reason
 
 
 def _caught() -> Failure:

@@ -1,8 +1,8 @@
 """What a spider remembers between responses and Scrapy keeps in memory: cookies and `spider.state`.
 
-They are kept with the commits, at most once a second, and all of them when the process ends in peace. After a crash
-they are those of the last commit that kept them: up to a second older than the requests that were committed. A site
-that hands out a new cookie with every page may so see an older one again.
+They are kept with every group of commits, where they are small (a large jar less often, so that it costs little), and
+when the process ends in peace. After a crash they are those of the last commit that kept them; the pages under way are
+fetched again with them. A site that hands out a new cookie with every page may so see an older one again.
 """
 
 import pickle
@@ -26,6 +26,7 @@ class Memory:
         self._crawler = crawler
         self._frontier = frontier
         self._kept: dict[str, bytes] = {}
+        self._restored = False
         crawler.signals.connect(self._restore, signal=signals.spider_opened)
 
     def values(self) -> dict[str, bytes]:
@@ -34,6 +35,8 @@ class Memory:
         Raises:
             FrontierError: `spider.state` holds something that cannot be written down.
         """
+        if not self._restored:  # the spider is being opened: what an earlier launch kept holds
+            return {}
         try:
             held = {_COOKIES: pickle.dumps(self._cookies(), 5), _STATE: pickle.dumps(self._state(), 5)}
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -50,6 +53,7 @@ class Memory:
             for key, held in pickle.loads(cookies).items():  # noqa: S301  (our own)
                 for cookie in held:
                     jars[key].set_cookie(cookie)
+        self._restored = True
         self._kept = {name: value for name, value in ((_STATE, state), (_COOKIES, cookies)) if value}
 
     def _state(self) -> Any:

@@ -77,12 +77,12 @@ class RequestCodec:
         """
         try:
             written = pickle.loads(body)  # noqa: S301  (our own bytes, see above)
-        except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, IndexError) as error:
+            without = [name for name in ("callback", "errback") if written.get(name) == _NO_CALLBACK]
+            for name in without:
+                del written[name]
+            request = request_from_dict(written, spider=self._spider)
+        except Exception as error:  # classes of the source's own are made anew here, and may raise anything
             raise ValueError(f"it cannot be rebuilt from the store: {error}") from error
-        without = [name for name in ("callback", "errback") if written.get(name) == _NO_CALLBACK]
-        for name in without:
-            del written[name]
-        request = request_from_dict(written, spider=self._spider)
         for name in without:
             setattr(request, name, NO_CALLBACK)
         return request

@@ -5,14 +5,17 @@ Everything else in this room uses Scrapy's public API. Works with Scrapy 2.14 to
 """
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import scrapy
 from pydispatch.dispatcher import getAllReceivers, liveReceivers  # type: ignore[import-untyped]
-from scrapy import Request, signals
+from pydispatch.robustapply import robustApply  # type: ignore[import-untyped]
+from scrapy import Request, Spider, signals
 from scrapy.core.downloader import Downloader
 from scrapy.core.downloader import Slot as DownloaderSlot
+from scrapy.core.downloader.middleware import DownloaderMiddlewareManager
 from scrapy.core.engine import ExecutionEngine
 from scrapy.core.scraper import Scraper
 from scrapy.core.scraper import Slot as ScraperSlot
@@ -22,12 +25,16 @@ from scrapy.downloadermiddlewares.robotstxt import RobotsTxtMiddleware
 from scrapy.exceptions import IgnoreRequest
 from scrapy.http import Response
 from scrapy.robotstxt import RobotParser
+from scrapy.signalmanager import SignalManager
 from scrapy.spidermiddlewares.depth import DepthMiddleware
 from scrapy.utils.asyncio import is_asyncio_available
+from scrapy.utils.defer import ensure_awaitable
 from scrapy.utils.httpobj import urlparse_cached
 from twisted.internet.defer import Deferred
 
 from gossamer.errors import CrawlError
+
+_signal_log = logging.getLogger("scrapy.utils.signal")
 
 #: The oldest Scrapy whose tasks carry their context everywhere.
 OLDEST = (2, 14)
@@ -43,6 +50,8 @@ _METHODS: dict[tuple[type, str], tuple[str, ...]] = {
     (ExecutionEngine, "close_spider_async"): ("self", "reason"),
     (ExecutionEngine, "needs_backout"): ("self",),
     (ExecutionEngine, "crawl"): ("self", "request"),
+    (Downloader, "_enqueue_request"): ("self", "request"),
+    (DownloaderMiddlewareManager, "download_async"): ("self", "download_func", "request"),
     (Scraper, "call_spider_async"): ("self", "result", "request"),
     (Scraper, "handle_spider_error"): ("self", "_failure", "request", "response"),
     (Scraper, "_check_if_closing"): ("self",),
@@ -55,7 +64,7 @@ _ATTRIBUTES: dict[type, tuple[str, ...]] = {
     Scraper: ("slot", "spidermw", "itemproc", "concurrent_items", "_itemproc_has_async"),
     ScraperSlot: ("active", "active_size"),
     Downloader: ("slots", "active"),
-    DownloaderSlot: ("queue", "active"),
+    DownloaderSlot: ("queue", "active", "lastseen", "delay"),
     RobotsTxtMiddleware: ("_parsers",),
 }
 
@@ -118,6 +127,29 @@ def name_of(component: Any) -> str:
 def has_own_item_processor(scraper: Scraper) -> bool:
     """Whether ITEM_PROCESSOR names a manager of the older kind, without coroutines."""
     return not scraper._itemproc_has_async["process_item"]
+
+
+def has_scrapys_downloader(engine: ExecutionEngine) -> bool:
+    """Whether DOWNLOADER is Scrapy's own, as it is."""
+    return type(engine.downloader) is Downloader and "fetch" not in vars(engine.downloader)
+
+
+async def fetch(downloader: Downloader, request: Request) -> Response | Request:
+    """The request through the downloader middlewares and its host's queue: what `Downloader.fetch` wraps."""
+    return await downloader.middleware.download_async(downloader._enqueue_request, request)
+
+
+async def tell(manager: SignalManager, signal: object, *, spider: Spider | None, **known: Any) -> None:
+    """As `send_catch_log_async`, which starts a task for each of the handlers, of which most are plain functions."""
+    sender = manager.sender
+    for handler in list(liveReceivers(getAllReceivers(sender, signal))):
+        try:
+            result = robustApply(handler, signal=signal, sender=sender, spider=spider, **known)
+            if result is not None:
+                await ensure_awaitable(result)
+        except Exception:  # noqa: BLE001  (a handler may raise anything, and the others are still told)
+            extra, words = {"spider": spider}, {"receiver": handler}
+            _signal_log.error("Error caught on signal handler: %(receiver)s", words, exc_info=True, extra=extra)
 
 
 def check_if_closing(scraper: Scraper) -> None:

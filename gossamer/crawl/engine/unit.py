@@ -26,6 +26,7 @@ class OpenUnit:
 
     Attributes:
         unit: what will be committed.
+        seed: the seed row that its records go back to; None where they come from `start()` itself.
         outputs: what it has yielded since it was last staged.
         fingerprints: of its requests that are not in the store yet.
         urls: of those that may be dropped early once they are in the store.
@@ -36,13 +37,14 @@ class OpenUnit:
     """
 
     __slots__ = (
-        "fingerprints", "holders", "lease", "outputs", "records", "request", "requests", "spoilt", "unit",
-        "unwritable", "urls",
+        "fingerprints", "holders", "lease", "outputs", "records", "request", "requests", "seed", "spoilt",
+        "unit", "unwritable", "urls",
     )  # fmt: skip
 
     def __init__(self, lease: Lease | None = None, start_key: bytes | None = None) -> None:
         self.unit = Unit(request=lease.id if lease else None, start_key=start_key, counters=Counter(), values={})
         self.lease = lease
+        self.seed = lease.seed if lease else None
         self.outputs: list[Output] = []
         self.fingerprints: set[bytes] = set()
         self.urls: list[str] = []
@@ -52,10 +54,6 @@ class OpenUnit:
         self.spoilt = False
         self.request: Request | None = None
         self.holders = 1
-
-    @property
-    def seed(self) -> str | None:
-        return self.lease.seed if self.lease else None
 
     def count(self, name: str, number: int = 1) -> None:
         counters = self.unit.counters
