@@ -391,10 +391,10 @@ def test_a_site_that_redirects_every_page_to_one_is_not_complete(house: House, s
 @pytest.mark.parametrize("text", ["finished", "enough", ""])
 def test_a_spider_that_closes_itself_is_not_complete_whatever_it_says(house: House, site: MockSite, text: str) -> None:
     spider = FOLLOW + (
-        f"            if response.url.endswith('/3'):\n                raise scrapy.exceptions.CloseSpider({text!r})\n"
+        f"            if response.url.endswith('/398'):\n                raise scrapy.exceptions.CloseSpider({text!r})\n"
     )
     spider = spider.replace('"RETRY_TIMES": 0', '"CONCURRENT_REQUESTS": 1')
-    summary = closing(house, spider, {"urls": [f"{site.url}/list?20"]})
+    summary = closing(house, spider, {"urls": [f"{site.url}/list?400"]})
     assert "the spider closed itself" in summary and "known request" in summary
     assert house.lake.current("incomplete", "s", KEY).notes["books"]["requests"]["excluded"].keys() == {"cancelled"}
 

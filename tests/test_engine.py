@@ -84,8 +84,9 @@ def test_requests_go_by_priority_then_the_newest_first_and_seeds_last_in_their_o
     before = len(site.requests)
     crawl(house, spider, site, "/page/")
     asked = [path.removeprefix("/page/") for path in site.requests[before:] if path != "/robots.txt"]
-    # As plain Scrapy has it: the second seed leaves while the first page is being parsed.
-    assert asked == ["1", "2", "13", "12", "11", "3", "14"]
+    # The next seeds leave while the first page is being parsed: how many do differs between versions of Scrapy.
+    assert [path for path in asked if len(path) == 1] == ["1", "2", "3"]
+    assert [path for path in asked if len(path) == 2] == ["13", "12", "11", "14"] and asked[-1] == "14"
 
 
 def test_a_spider_may_ask_for_requests_in_the_order_in_which_they_were_found(house: House, site: MockSite) -> None:
@@ -622,3 +623,55 @@ def test_a_request_whose_class_is_gone_is_told_apart_from_a_fault_of_ours() -> N
         Own.__module__ = module
         with pytest.raises(ValueError, match="cannot be rebuilt"):
             codec.decode(codec.encode(Own("https://shop.example/")))
+
+
+def test_a_host_that_answers_slowly_does_not_hold_up_another(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"RETRY_TIMES": 0}
+
+        def parse(self, response):
+            other = response.url.replace("127.0.0.1", "localhost")
+            for number in range(24):
+                yield response.follow(f"/slow/1?{number}", self.parse_page)
+            for number in range(60):
+                yield scrapy.Request(other.replace("/list?1", f"/page/{number}"), self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.url}
+    """
+    before = len(site.requests)
+    crawl(house, spider, site, "/list?1", politeness={"requests_per_second": None, "concurrency": 4})
+    asked = site.requests[before:]
+    last = max(place for place, path in enumerate(asked) if path.startswith("/page/"))
+    slow = sum(path.startswith("/slow/") for path in asked[:last])
+    assert slow <= 12, "the slow host has half of what is under way, and the other one is through long before it"
+
+
+def test_hosts_whose_delay_is_not_over_leave_room_for_others(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"RETRY_TIMES": 0}
+
+        def parse(self, response):
+            self.crawler.engine.downloader.slots["127.0.0.1"].delay = 1.0  # as AutoThrottle does it
+            other = response.url.replace("127.0.0.1", "localhost")
+            for number in range(6):
+                yield response.follow(f"/page/a{number}", self.parse_page)
+            for number in range(40):
+                yield scrapy.Request(other.replace("/list?1", f"/page/b{number}"), self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.url}
+    """
+    before = len(site.requests)
+    crawl(house, spider, site, "/list?1", politeness={"requests_per_second": None, "concurrency": 2})
+    asked = site.requests[before:]
+    last = max(place for place, path in enumerate(asked) if path.startswith("/page/b"))
+    assert sum(path.startswith("/page/a") for path in asked[:last]) <= 3

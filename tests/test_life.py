@@ -638,9 +638,18 @@ def test_cancelling_stops_the_crawl_only_if_no_other_run_waits_for_it(lake: Lake
     assert life.read_control(lake, CRAWL) is None
     identity.attach(lake, CRAWL, "run-3")
     rewrite(lake, f"{CRAWL.folder}/attached/run-3.json", at=time.time() - 60)  # killed
+    identity.attach(lake, CRAWL, "run-4")
+    path = f"{CRAWL.folder}/attached/run-4.json"
+    rewrite(lake, path, by=lake.get_json(path)["by"] | {"pid": dead_process()})  # killed this very moment
     assert life.cancel(lake, CRAWL, "run-2")
     control = life.read_control(lake, CRAWL)
     assert control and (control.wish, control.by, control.why) == (Wish.STOP, "run run-2", "cancelled")
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 def not_needed(crawl: Crawl) -> None:

@@ -210,11 +210,12 @@ def was_asked(lake: Lake, crawl: Crawl, root_run: str, *, fresh: bool = False) -
 
 class _Attached(BaseModel):
     at: float
+    by: Worker
 
 
 def attach(lake: Lake, crawl: Crawl, run: str) -> None:
     """Notes that this run waits for the crawl now; to be repeated well within `SILENCE_SECONDS`."""
-    lake.put(_run_path(crawl, "attached", run), _Attached(at=time.time()).model_dump_json().encode())
+    lake.put(_run_path(crawl, "attached", run), _json(_Attached(at=time.time(), by=Worker.this())))
 
 
 def detach(lake: Lake, crawl: Crawl, run: str) -> None:
@@ -226,7 +227,7 @@ def attached(lake: Lake, crawl: Crawl) -> set[str]:
     """The runs that wait for the crawl now."""
     runs = (path.rpartition("/")[2].removesuffix(".json") for path in lake.paths(f"{crawl.folder}/attached/"))
     notes = ((run, _read(lake, _run_path(crawl, "attached", run), _Attached)) for run in runs)
-    return {run for run, note in notes if note and is_recent(note.at)}
+    return {run for run, note in notes if note and is_recent(note.at) and not note.by.is_gone}
 
 
 def is_recent(moment: float) -> bool:
