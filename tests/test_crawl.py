@@ -391,7 +391,8 @@ def test_a_site_that_redirects_every_page_to_one_is_not_complete(house: House, s
 @pytest.mark.parametrize("text", ["finished", "enough", ""])
 def test_a_spider_that_closes_itself_is_not_complete_whatever_it_says(house: House, site: MockSite, text: str) -> None:
     spider = FOLLOW + (
-        f"            if response.url.endswith('/398'):\n                raise scrapy.exceptions.CloseSpider({text!r})\n"
+        "            if response.url.endswith('/398'):\n"
+        f"                raise scrapy.exceptions.CloseSpider({text!r})\n"
     )
     spider = spider.replace('"RETRY_TIMES": 0', '"CONCURRENT_REQUESTS": 1')
     summary = closing(house, spider, {"urls": [f"{site.url}/list?400"]})
@@ -571,6 +572,22 @@ def test_a_spider_that_does_not_load_is_named_with_file_and_line(house: House, s
 
 
 # --- Seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_crawl_that_cannot_begin_has_failed_and_begins_when_the_cause_is_mended(house: House, site: MockSite) -> None:
+    urls = {"urls": [f"{site.url}/list?2"]}
+    house.declare(FOLLOW, name="up", seeds=urls)
+    chained = {"from": {"source": "up", "select": "select title as url from rows"}}
+    for spider, seeds, words in (
+        (FOLLOW, chained, "up"),
+        ("import nothing_of_that_name", urls, "nothing_of_that_name"),
+    ):
+        house.declare(spider, seeds=seeds)
+        with pytest.raises(CrawlError, match=words):
+            house.crawl()
+        assert life.standing(house.lake, "s", KEY).state is life.CrawlState.FAILED
+    house.declare(FOLLOW, seeds=urls)
+    assert house.crawl().generation == 1
 
 
 def test_seeds_come_from_a_file(house: House, site: MockSite) -> None:

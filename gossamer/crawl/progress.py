@@ -175,8 +175,11 @@ class Reporter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            self._end()
+        else:  # others need not wait until they know it by its silence
+            self.last("failed" if isinstance(error, Exception) else "interrupted")
 
     def say(self, state: str) -> None:
         """From now on the crawl is in this state, whatever the snapshots say."""

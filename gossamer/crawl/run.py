@@ -42,7 +42,7 @@ from gossamer.crawl.live import Live
 from gossamer.crawl.parking import Parking
 from gossamer.crawl.rows import RowFormat
 from gossamer.crawl.segments import Segments
-from gossamer.errors import CrawlError, GossamerError
+from gossamer.errors import CrawlError
 from gossamer.lake import Lake
 from gossamer.partition import Slice
 from gossamer.settings import Settings
@@ -225,10 +225,8 @@ def run(
         return Ended.OVER
     if control := life.read_control(lake, crawl):
         stopping.ask(control)  # heard before the first request, not a second after it
-    beginning = seeds.resolve(source, part, lake)
-    seam.check()
     launch = life.claim_launch(lake, crawl, {"versions": _versions(source)})
-    return _Launch(settings, source, lake, crawl, launch, stopping).work(beginning, part, run_id, pages)
+    return _Launch(settings, source, lake, crawl, launch, stopping).work(part, run_id, pages)
 
 
 class _Launch:
@@ -248,11 +246,8 @@ class _Launch:
         self.failure: FrontierError | None = None
         self._began = time.monotonic()
 
-    def work(self, beginning: seeds.Seeds, part: Slice, run_id: str, pages: int | None) -> Ended:
+    def work(self, part: Slice, run_id: str, pages: int | None) -> Ended:
         """Opens the store, works on it, and clears it away where the launch did not fail."""
-        # Before the spider is imported: it may import Twisted's reactor, and this chooses which one.
-        scrapy_process = AsyncCrawlerProcess(ScrapySettings(_DEFAULTS))
-        spidercls = spiders.load(self.source)
         with progress.Reporter(
             self.lake,
             self.crawl,
@@ -261,18 +256,19 @@ class _Launch:
             on_wish=self.stopping.ask,
             on_fenced=self.stopping.fence,
         ) as reporter:
-            try:
-                path = store.prepare(self.settings.crawls, self.crawl, self.launch, self.parking)
-                in_order = _takes_the_oldest(spidercls, scrapy_process.settings)
-                with contextlib.closing(SqliteFrontier(path, first_in_first_out=in_order)) as frontier:
-                    self.frontier: Frontier = frontier
-                    try:
-                        ended = self._crawl(scrapy_process, spidercls, beginning, part, run_id, pages, reporter)
-                    finally:
-                        self.parking.stop()
-            except GossamerError:
-                reporter.last("failed")
-                raise
+            seam.check()
+            beginning = seeds.resolve(self.source, part, self.lake)
+            # Before the spider is imported: it may import Twisted's reactor, and this chooses which one.
+            scrapy_process = AsyncCrawlerProcess(ScrapySettings(_DEFAULTS))
+            spidercls = spiders.load(self.source)
+            path = store.prepare(self.settings.crawls, self.crawl, self.launch, self.parking)
+            in_order = _takes_the_oldest(spidercls, scrapy_process.settings)
+            with contextlib.closing(SqliteFrontier(path, first_in_first_out=in_order)) as frontier:
+                self.frontier: Frontier = frontier
+                try:
+                    ended = self._crawl(scrapy_process, spidercls, beginning, part, run_id, pages, reporter)
+                finally:
+                    self.parking.stop()
         store.clear(path, self.settings.crawls)
         return ended
 

@@ -8,7 +8,6 @@ use it.
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -308,15 +307,13 @@ class Desk(BaseScheduler):
 
     def _least_busy(self) -> str | None:
         slots = self._downloader.slots if self._downloader else {}
-        best, least, now = None, None, time.time()
+        best, least = None, None
         for host in self._window:
             slot = slots.get(host)
             if slot is None:
                 return host
-            # Two wait in a host's own queue, so that it never runs dry; more would take the place of other hosts', and
-            # so would one that waits for long.
-            turn = slot.lastseen + slot.delay * (1 + len(slot.queue)) - now
-            if len(slot.queue) < 2 and turn < 2 * _BUSY_SECONDS and (least is None or len(slot.active) < least):
+            # Two wait in a host's own queue, so that it never runs dry; more would take the place of other hosts'.
+            if len(slot.queue) < 2 and (least is None or len(slot.active) < least):
                 best, least = host, len(slot.active)
         return best
 
