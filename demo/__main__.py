@@ -32,7 +32,7 @@ from gossamer.settings import HOME, PROJECT, Settings
 FOLDER = HOME / "demo"
 NEEDED_BYTES = 300_000_000
 #: Longest wait for all of it on a slow machine, in seconds.
-PATIENCE = 600.0
+PATIENCE = 900.0
 
 console = Console(highlight=False, soft_wrap=True)
 

@@ -111,7 +111,7 @@ def crawled(tmp_path_factory: pytest.TempPathFactory, site: str) -> tuple[Home, 
     """A home where one partition of `rates` was crawled to its readers."""
     home = Home(tmp_path_factory.mktemp("crawled"))
     rates_source(home, site)
-    return home, home.run("crawl", "rates", "--partition", DAY)
+    return home, home.run("crawl", "rates", "--partition", DAY, "--fresh")
 
 
 def assert_one_line_each(result: Result, *words: str) -> None:
@@ -655,7 +655,7 @@ def test_a_stopped_command_pauses_its_crawl_and_leaves_no_process_behind(
     assert process.returncode == 130
     *_, told, last = errors.strip().splitlines()
     assert "is paused. It goes on with: gossamer resume slow" in told
-    assert last == "stopped"
+    assert last == "ended early"
     assert crawl_state(home) == "paused"
     wait_for(lambda: not processes_of(home))
 
@@ -799,7 +799,7 @@ def test_a_platform_that_is_stopped_ends_well_and_leaves_no_process_behind(home:
         assert process.stderr
         assert next(line for line in process.stderr if "UI: http" in line)
         process.send_signal(number)
-        assert process.stderr.read().strip() == "stopped"
+        assert process.stderr.read().strip() == "ended early"
 
     assert process.returncode == 0
     wait_for(lambda: not processes_of(home))

@@ -75,7 +75,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if code == 130:
-        note("stopped")
+        note("ended early")
     return int(code)
 
 

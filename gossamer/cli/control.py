@@ -64,13 +64,17 @@ def resume(
     key = _partition(place, source, partition, "resume")
     now = standing(place, name, key)
     if now.state not in RESTING:
-        said = f"{name} {key} is {now.state}: there is nothing to resume. gossamer crawl {name} begins a new crawl."
+        said = f"{name} {key} is {now.state}: there is nothing to resume. A new crawl: {_crawl_it(name, key)}"
         terminal.note(said)
         return 1
     if now.control and now.control.wish is Wish.STOP:
         terminal.note(f"{name} {key} was stopped for good, so it does not go on. {close_it(now.crawl)}")
         return 1
     return crawling.run(settings, source, [key], as_json=as_json)
+
+
+def _crawl_it(name: str, key: str) -> str:
+    return f"gossamer crawl {name} --partition '{key}'"
 
 
 def _ask(settings: Settings, name: str, partition: str | None, word: str, why: str) -> int:

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -284,9 +285,11 @@ def _dagster(
     Left early, its crawl is paused.
     """
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", source.name]
-    if fresh:
-        command += ["--config-json", json.dumps({"ops": {f"crawl_{source.name}": {"config": {"fresh": True}}}})]
-    with marks.mark(settings) as mark:
+    with marks.mark(settings) as mark, tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
+        if fresh:
+            config = Path(folder) / "fresh.yaml"
+            config.write_text(json.dumps({"ops": {f"crawl_{source.name}": {"config": {"fresh": True}}}}))
+            command += ["--config", str(config)]
         process = subprocess.Popen(
             [*command, "--tags", json.dumps({**_partition_tags(source, key), marks.TAG: mark.name})],
             cwd=PROJECT,
