@@ -22,6 +22,7 @@ from benchmarks.crawl_spider import FIELDS, ShopSpider
 from gossamer import declarations
 from gossamer.crawl import run
 from gossamer.crawl.components import PartitionCrawler
+from gossamer.crawl.configure import configure
 from gossamer.crawl.engine.job import Job
 from gossamer.crawl.flush import Flusher
 from gossamer.crawl.frontier import FrontierError, Record, Segment
@@ -94,7 +95,7 @@ def _memory(start: str, folder: Path) -> dict[str, Any]:
     crawler = PartitionCrawler(
         ShopSpider, process.settings, Job(frontier, rows.line, Live(Limits()), _fail), None, source.folder
     )
-    run.configure(crawler.settings, source)
+    configure(crawler.settings, source)
     flusher = Flusher(frontier, kept, _fail)
     process.crawl(crawler, start_urls=[start])
     flushing = asyncio.get_event_loop().create_task(flusher.run())
