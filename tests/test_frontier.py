@@ -53,8 +53,9 @@ class TestSqliteKeepsTheContract(FrontierContract):
 
 TestStateMachine = machine(SqliteStore).TestCase
 TestStateMachine.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+TestStateMachine.pytestmark = [pytest.mark.timeout(900)]  # 10 s of work, and many small writes to the disk
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------
