@@ -55,7 +55,6 @@ TestStateMachine = machine(SqliteStore).TestCase
 TestStateMachine.settings = settings(
     max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-TestStateMachine.pytestmark = [pytest.mark.timeout(900)]  # 10 s of work, and many small writes to the disk
 
 
 # --- The file ---------------------------------------------------------------------------------------------------------
