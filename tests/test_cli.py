@@ -799,7 +799,7 @@ def test_a_platform_that_is_stopped_ends_well_and_leaves_no_process_behind(home:
         assert process.stderr
         assert next(line for line in process.stderr if "UI: http" in line)
         process.send_signal(number)
-        assert process.stderr.read().strip() == "ended early"
+        assert process.stderr.read().strip() == "stopped"
 
     assert process.returncode == 0
     wait_for(lambda: not processes_of(home))
