@@ -388,12 +388,13 @@ def _folder(name: str) -> Iterator[Path]:
 def _free_ports(count: int) -> list[int]:
     """Ports that are free, as are those that SeaweedFS adds to them for gRPC.
 
-    Below the kernel's ephemeral range, so that no outgoing connection takes one before the server does.
+    Both are below the kernel's ephemeral range, so that no outgoing connection takes one before the server does, and no
+    port is another one's for gRPC.
     """
-    candidates = random.sample(range(10_000, 22_000), 100)
+    candidates = random.sample(range(10_000, 20_000), 100)
     free = [port for port in candidates if not _listening(port) and not _listening(port + GRPC)]
     if len(free) < count:
-        raise RuntimeError(f"{count} free ports wanted between 10000 and 22000, {len(free)} found in 100 tries")
+        raise RuntimeError(f"{count} free ports wanted between 10000 and 20000, {len(free)} found in 100 tries")
     return free[:count]
 
 

@@ -210,7 +210,7 @@ defs = dg.Definitions(jobs=[books, films, quotes, news], sensors=[asks])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_daemon_crawls_a_source_once_at_a_time_and_retries_only_what_died(home: Path) -> None:
     shutil.copy(ONE_MACHINE, home)
     definitions = home / "queue_defs.py"
@@ -267,7 +267,7 @@ def _daemon(home: Path, definitions: Path) -> Iterator[Path]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _until(true: Callable[[], bool], log: Path, state: Callable[[], str], seconds: float = 90) -> None:
+def _until(true: Callable[[], bool], log: Path, state: Callable[[], str], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -23,11 +23,11 @@ from gossamer.serve import Platform, platform
 from gossamer.settings import Settings
 from tests.shop_sources import shop_sources
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TODAY = datetime.now(UTC).date()
 DAY, DARK_DAY = str(TODAY - timedelta(days=1)), str(TODAY - timedelta(days=2))
-RUN_SECONDS = 90
+RUN_SECONDS = 240
 PAGE_SECONDS = 60
 expect.set_options(timeout=PAGE_SECONDS * 1000)  # a graph is laid out in the browser: on a busy machine not within 5 s
 
