@@ -10,7 +10,7 @@ from gossamer.errors import ConfigurationError
 from gossamer.lake import Lake
 from gossamer.source import Source
 from resources import failures
-from resources.launcher import LocalLauncher
+from resources.launcher import CrawlLauncher
 
 NAME = "control_crawl"
 
@@ -40,7 +40,7 @@ def build_control_job(sources: Iterable[Source]) -> dg.JobDefinition:
         context: dg.OpExecutionContext,
         config: ControlConfig,
         lake: dg.ResourceParam[Lake],
-        launcher: LocalLauncher,
+        launcher: CrawlLauncher,
     ) -> None:
         from gossamer.crawl import control as crawls
         from gossamer.crawl.life import Wish

@@ -16,11 +16,11 @@ from gossamer.manifest import CheckResult, Manifest
 from gossamer.source import Source
 from resources import failures
 from resources.lake import Dataset
-from resources.launcher import LocalLauncher
+from resources.launcher import CrawlLauncher
 from resources.mongo import MongoResource
 
 if TYPE_CHECKING:
-    from gossamer.crawl.process import Progress
+    from gossamer.crawl.progress import Progress
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
@@ -63,9 +63,9 @@ def raw(source: Source) -> dg.AssetsDefinition:
         pool=f"crawl_{source.name}",
     )
     def crawl(
-        context: dg.AssetExecutionContext, config: CrawlConfig, lake: dg.ResourceParam[Lake], launcher: LocalLauncher
+        context: dg.AssetExecutionContext, config: CrawlConfig, lake: dg.ResourceParam[Lake], launcher: CrawlLauncher
     ) -> Results:
-        from gossamer.crawl.process import CrawlPausedError
+        from gossamer.crawl.step import CrawlPausedError
         from gossamer.quality import suite
 
         key, run = context.partition_key, context.run
@@ -78,6 +78,7 @@ def raw(source: Source) -> dg.AssetsDefinition:
                     key,
                     run.run_id,
                     _Reporter(context).report,
+                    on_trouble=context.log.warning,
                     root_run=run.root_run_id or run.run_id,
                     fresh=config.fresh,
                     is_cancelled=lambda: _is_cancelled(context),

@@ -152,6 +152,8 @@ def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     }
     if examples:
         shown["examples"] = table(examples[:_TABLE_ROWS], ["outcome", "url"])
+    if died := books.get("deaths"):
+        shown["deaths"] = table(died[:_TABLE_ROWS], ["cause", "place", "words"])
     if notices:
         shown["notices"] = table(notices[:_TABLE_ROWS], ["notice"], _NOTICE)
     return shown

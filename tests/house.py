@@ -9,7 +9,7 @@ import polars as pl
 import yaml
 
 from gossamer import declarations
-from gossamer.crawl.process import run_crawl
+from gossamer.crawl.step import run_crawl
 from gossamer.lake import Lake
 from gossamer.manifest import Manifest
 from gossamer.settings import Settings

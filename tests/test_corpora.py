@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from gossamer import declarations
-from gossamer.crawl.process import run_crawl
+from gossamer.crawl.step import run_crawl
 from gossamer.publish.duck import connect
 from tests import services
 from tests.platform_runs import Installation, why

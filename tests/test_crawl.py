@@ -26,10 +26,12 @@ from typer.testing import CliRunner
 
 from gossamer import declarations
 from gossamer.cli import app
-from gossamer.crawl import life, process, store
+from gossamer.crawl import life, process, step, store
+from gossamer.crawl.deaths import CrawlProcessError
 from gossamer.crawl.life import Crawl
 from gossamer.crawl.parking import Parking
-from gossamer.crawl.process import CrawlProcessError, Progress, close_crawl, run_crawl
+from gossamer.crawl.progress import Progress
+from gossamer.crawl.step import close_crawl, run_crawl
 from gossamer.errors import CrawlError, PublicationRefusedError, SourceError
 from gossamer.lake import Lake
 from gossamer.manifest import Manifest
@@ -779,7 +781,7 @@ def test_no_crawl_goes_on_when_its_parent_is_killed(house: House, site: MockSite
     house.declare(ENDLESS, seeds={"urls": [f"{site.url}/list?1"]})
     script = tmp_path / "parent.py"
     script.write_text(
-        "import sys\nfrom gossamer import declarations\nfrom gossamer.crawl.process import run_crawl\n"
+        "import sys\nfrom gossamer import declarations\nfrom gossamer.crawl.step import run_crawl\n"
         "from gossamer.settings import Settings\n"
         f"settings = Settings.load({str(house.settings.sources)!r}, {house.settings.lake!r})\n"
         f"run_crawl(settings, declarations.load(settings.sources)['s'], {KEY!r})\n"
@@ -836,7 +838,7 @@ def test_a_crawl_that_ends_itself_without_a_result_is_not_given_an_older_one(hou
 def test_a_callback_that_exits_ends_the_crawl_and_is_named(
     house: House, site: MockSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "OVERTIME_SECONDS", 30.0)
+    monkeypatch.setattr(step, "OVERTIME_SECONDS", 30.0)
     seeds = {"urls": [f"{site.url}/list?3"]}
     house.declare(ending("__import__('sys').exit('enough')"), seeds=seeds, limits={"duration": "1s"})
     with pytest.raises(CrawlProcessError, match=r"SystemExit: enough \(.*spider\.py:\d+\)") as raised:
@@ -847,7 +849,7 @@ def test_a_callback_that_exits_ends_the_crawl_and_is_named(
 def test_a_callback_that_blocks_does_not_outlive_the_limit_of_duration(
     house: House, site: MockSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "OVERTIME_SECONDS", 3.0)
+    monkeypatch.setattr(step, "OVERTIME_SECONDS", 3.0)
     monkeypatch.setattr(process, "STOP_SECONDS", 1.0)
     seeds = {"urls": [f"{site.url}/list?3"]}
     house.declare(ending("__import__('time').sleep(60)"), seeds=seeds, limits={"duration": "1s"})

@@ -20,7 +20,7 @@ import pytest
 
 from gossamer import declarations
 from gossamer.crawl.life import Wish
-from gossamer.crawl.process import run_crawl
+from gossamer.crawl.step import run_crawl
 from gossamer.lake import INCOMPLETE
 from tests.torture.crawls import (
     KEY,

@@ -26,11 +26,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gossamer import declarations
-from gossamer.crawl import control, identity, life, process, progress
+from gossamer.crawl import control, identity, life, process, progress, step
+from gossamer.crawl.deaths import CrawlProcessError
 from gossamer.crawl.identity import Control
 from gossamer.crawl.life import Action, Crawl, CrawlState, Wish
-from gossamer.crawl.process import CrawlPausedError, CrawlProcessError, run_crawl
 from gossamer.crawl.progress import Progress, Reporter, Series, progress_path
+from gossamer.crawl.step import CrawlPausedError, run_crawl
 from gossamer.errors import ConfigurationError, CrawlError, LakeError
 from gossamer.lake import Lake, stage
 from gossamer.manifest import Manifest
@@ -478,7 +479,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
     monkeypatch.setattr(process, "PROGRAM", (str(standin.path),))
     monkeypatch.setattr(process, "STOP_SECONDS", 2.0)
     monkeypatch.setattr(process, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(process, "_ATTACH_SECONDS", 0.2)
+    monkeypatch.setattr(step, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(step, "_ATTACH_SECONDS", 0.2)
     yield standin
     for started in standin.started:
         started.kill()
@@ -834,11 +836,11 @@ def test_an_interrupted_crawl_is_started_again_and_a_retry_gets_the_result_witho
 def test_a_crawl_that_is_interrupted_again_and_again_is_given_up_in_words_and_can_be_resumed(
     house: House, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "RELAUNCHES", 1)
+    monkeypatch.setattr(step, "RELAUNCHES", 1)
     program.will("die", "die", "complete")
     with pytest.raises(CrawlProcessError, match=r"killed by signal 9, SIGKILL.*It was started 2 times") as raised:
         crawled(house)
-    assert raised.value.interrupted and launches(house) == 2
+    assert raised.value.cause == "killed" and launches(house) == 2
     assert crawled(house).generation == 1
 
 
@@ -846,7 +848,7 @@ def test_a_failure_is_told_in_its_own_words_and_not_tried_again(house: House, pr
     program.will("fail", "vanish", "complete")
     with pytest.raises(CrawlProcessError, match="the lake is full of eels") as raised:
         crawled(house)
-    assert (raised.value.exit_code, raised.value.interrupted) == (1, False)
+    assert (raised.value.exit_code, raised.value.cause) == (1, "failed")
     assert life.standing(house.lake, "s", KEY).state is CrawlState.FAILED
     with pytest.raises(CrawlProcessError, match="ended without a result"):
         crawled(house)

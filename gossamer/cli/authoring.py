@@ -26,7 +26,7 @@ from gossamer.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-    from gossamer.crawl.process import Progress
+    from gossamer.crawl.progress import Progress
     from gossamer.declarations import Declarations
     from gossamer.lake import Lake
     from gossamer.manifest import CheckResult
@@ -104,7 +104,7 @@ def try_(
 
 
 def _run_trial(settings: Settings, source: "Source", partition: str | None, pages: int, scratch: Path) -> Trial:
-    from gossamer.crawl.process import run_crawl
+    from gossamer.crawl.step import run_crawl
     from gossamer.lake import Lake
     from gossamer.quality.suite import evaluate
     from gossamer.records import clean as records

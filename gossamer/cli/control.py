@@ -80,7 +80,7 @@ def _crawl_it(name: str, key: str) -> str:
 def _ask(settings: Settings, name: str, partition: str | None, word: str, why: str) -> int:
     from gossamer.crawl import control
     from gossamer.crawl.life import Wish
-    from gossamer.crawl.process import close_crawl
+    from gossamer.crawl.step import close_crawl
     from gossamer.lake import Lake
 
     source, place, wish = terminal.load(settings)[name], Lake(settings.lake), Wish(word)

@@ -177,12 +177,16 @@ def at_rest(one: "State") -> str:
     from gossamer.crawl.life import CrawlState, Wish
 
     control, how = one.standing.control, go_on(one.standing.crawl)
+    death = one.standing.death
     asked = f"{control.by} ({control.why})" if control and control.why else control.by if control else "somebody"
     match one.standing.state:
         case CrawlState.PAUSED | CrawlState.INTERRUPTED | CrawlState.FAILED if control and control.wish is Wish.STOP:
             return f"stopped by {asked}, but its process went before that. {close_it(one.standing.crawl)}"
         case CrawlState.PAUSED:
             return f"paused by {asked}. {how}"
+        case CrawlState.INTERRUPTED | CrawlState.FAILED | CrawlState.NEW if death:
+            place = f", {death.place}" if death.place else ""
+            return f"{death.cause}{place}: {death.words} {how}"
         case CrawlState.INTERRUPTED:
             return f"its process went before it was over (killed, moved or lost); what it had done is kept. {how}"
         case CrawlState.FAILED:

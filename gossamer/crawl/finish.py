@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from gossamer.crawl import books, identity, life
+from gossamer.crawl import books, deaths, identity, life
 from gossamer.crawl.frontier import Frontier
 from gossamer.crawl.life import Crawl
 from gossamer.crawl.segments import Segments, dead_letters
@@ -55,7 +55,8 @@ def finish(
             raise SupersededError(f"{crawl.id}: another process has taken this crawl over; nothing was committed here.")
         # The records come last: they are what the others go by, and their manifest says that the crawl is over.
         lake.commit("dead_letters", source.name, crawl.key, dead, **known)
-        notes = {"books": {**verdict.details, **shown}}
+        died = [death.model_dump() for death in deaths.noted(lake, crawl)]
+        notes = {"books": {**verdict.details, **shown, "deaths": died}}
         manifest = lake.commit(layer, source.name, crawl.key, raw, checks=(verdict,), notes=notes, **known)
     if layer != INCOMPLETE:
         for suffix in (".json", ".parquet"):  # of an older crawl, which this one makes good

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from gossamer.crawl import identity
+from gossamer.crawl import deaths, identity
 from gossamer.crawl.identity import (
     Control,
     Crawl,
@@ -234,6 +234,7 @@ class Standing:
         progress: the last word of that launch.
         control: the wish that holds.
         since: when it came to stand so, as far as that is known.
+        death: how its last process ended without a result, where the crawl rests for that.
     """
 
     state: CrawlState
@@ -242,6 +243,7 @@ class Standing:
     progress: Progress | None
     control: Control | None
     since: datetime | None
+    death: deaths.Death | None = None
 
 
 def standing(lake: Lake, source: str, key: str) -> Standing:
@@ -262,7 +264,9 @@ def standing(lake: Lake, source: str, key: str) -> Standing:
     if is_live:
         return Standing(CrawlState.RUNNING if launch else CrawlState.NEW, crawl, launch, said, control, began)
     state = _state_at_rest(launch, said, control)
-    return Standing(state, crawl, launch, said, control, _time(said.told_at) if said else began)
+    died = deaths.noted(lake, crawl) if state in (CrawlState.INTERRUPTED, CrawlState.FAILED, CrawlState.NEW) else []
+    since = _time(said.told_at) if said else began
+    return Standing(state, crawl, launch, said, control, since, died[-1] if died else None)
 
 
 def _state_at_rest(launch: int, said: Progress | None, control: Control | None) -> CrawlState:
@@ -299,11 +303,12 @@ def wake(lake: Lake, crawl: Crawl, by: str) -> None:
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 
-def cancel(lake: Lake, crawl: Crawl, run: str) -> bool:
-    """A run that waited for the crawl was cancelled; the crawl is stopped if no other waits. Returns whether it is.
+def cancel(lake: Lake, crawl: Crawl, run: str, wish: Wish = Wish.STOP) -> bool:
+    """A run that waited for the crawl was cancelled; the crawl is ended if no other waits. Returns whether it is.
 
     Args:
         run: as it was attached.
+        wish: what is asked of it: to stop, or to pause.
 
     Raises:
         LakeError: the lake cannot be read or written.
@@ -311,7 +316,7 @@ def cancel(lake: Lake, crawl: Crawl, run: str) -> bool:
     identity.detach(lake, crawl, run)
     if identity.attached(lake, crawl):
         return False
-    ask(lake, crawl, Wish.STOP, by=f"run {run}", why=CANCELLED)
+    ask(lake, crawl, wish, by=f"run {run}", why=CANCELLED)
     return True
 
 
