@@ -9,11 +9,17 @@ WORKERS ?= 4
 # Bytecode is compiled once, at installation: otherwise every process pays for it (an import of dagster: 1.6 s, not 0.5).
 UV = env -u PYTHONDONTWRITEBYTECODE -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 
+VERSION = $(shell awk -F '"' '/^version = / {print $$2; exit}' pyproject.toml)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+TARGET ?= runtime
+IMAGE ?= gossamer:$(VERSION)$(if $(filter-out runtime,$(TARGET)),-$(TARGET))
+BUILDER ?= $(firstword $(notdir $(foreach name,docker podman buildah,$(shell command -v $(name)))) docker)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-py lint format bench torture conformance-scrapy test-oldest-scrapy lock schema clean
+.PHONY: help setup setup-dev demo dev test test-k8s torture-k8s image test-py lint format bench torture conformance-scrapy test-oldest-scrapy lock schema clean
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## the whole platform on the demo shop, in the terminal and the browser (ONCE=1: ends by itself; PORT=3000)
 	@$(BIN)/python -m demo --port $(PORT) $(if $(ONCE),--once)
@@ -25,8 +31,18 @@ setup: $(VENV)/.installed ## the venv with hash-pinned dependencies
 
 setup-dev: $(VENV)/.installed-dev ## the same with the tools for tests and lint
 
-test: setup-dev ## all tests; those that need a service start it, or say why they cannot
-	@$(BIN)/pytest -n $(WORKERS) $(ARGS)
+test: setup-dev ## all tests but those on a cluster; those that need a service start it, or say why they cannot
+	@$(BIN)/pytest -n $(WORKERS) -m "not k8s" $(ARGS)
+
+test-k8s: setup-dev ## the tests on a Kubernetes cluster (GOSSAMER_TEST_KUBECONFIG names it), without the slow ones
+	@$(BIN)/pytest -n 0 -m "k8s and not torture" tests/k8s $(ARGS)
+
+torture-k8s: setup-dev ## the slow ones
+	@$(BIN)/pytest -n 0 -m "k8s and torture" tests/k8s $(ARGS)
+
+image: ## the container image (TARGET=chromium, BASE=a Debian with Python, IMAGE=its name, BUILDER=docker, podman or buildah)
+	@$(BUILDER) build -f deploy/Dockerfile --target $(TARGET) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) $(ARGS) .
 
 test-py: ## the fast tests on another Python: make test-py PY=python3.12
 	@test -n "$(PY)" || { echo "Name a Python: make test-py PY=python3.12" >&2; exit 2; }

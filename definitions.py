@@ -20,6 +20,7 @@ from gossamer.settings import Settings
 from resources import build_resources
 from sensors.chains import build_chain_sensor
 from sensors.marts import build_marts_job, build_marts_sensor
+from sensors.reaper import build_reaper_sensor
 from sensors.schedules import build_job, build_schedule
 
 log = logging.getLogger("gossamer")
@@ -53,6 +54,7 @@ def build_defs(
         sensors=[
             *(build_chain_sensor(source) for source in chosen if source.spec.seeds.upstream),
             *([build_marts_sensor()] if marts else []),
+            *([build_reaper_sensor(settings)] if settings.launcher == "kubernetes" else []),
         ],
         resources={**given, **(resources or {})},
         # A run has a handful of short steps around one crawl, which has a process of its own already.

@@ -7,7 +7,7 @@ read when a module is imported.
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gossamer.errors import ConfigurationError
 PROJECT = Path(__file__).resolve().parent.parent
 HOME = PROJECT / ".gossamer"
 PARKING = ("at_rest", "continuous")
+LAUNCHERS = ("local", "kubernetes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Settings:
             `.gossamer/crawls`; likewise one per lake).
         parking: when a crawl's store goes to the lake: `at_rest`, or also `continuous`ly while it runs, for machines
             that may vanish (`GOSSAMER_PARKING`, default `at_rest`).
+        launcher: how a crawl gets a process (`GOSSAMER_LAUNCHER`): `local`, a child process of its run, which is the
+            default; or `kubernetes`, a Job.
+        kubernetes: YAML file that says how crawls run on a cluster (`GOSSAMER_KUBERNETES`); `gossamer.cluster.config`
+            reads it. Required with `kubernetes`.
         mongo_uri: MongoDB connection string with the database's name (`GOSSAMER_MONGO_URI`), or None: no MongoDB
             assets. A secret: never logged.
     """
@@ -45,6 +50,8 @@ class Settings:
     dbt_project: Path
     crawls: Path
     parking: str = "at_rest"
+    launcher: str = "local"
+    kubernetes: Path | None = None
     mongo_uri: str | None = None
 
     @classmethod
@@ -61,9 +68,14 @@ class Settings:
         if "://" not in lake_place:
             lake_place = str(Path(lake_place).expanduser().resolve())
         state = _state_of(lake_place)
-        parking = env.get("GOSSAMER_PARKING") or "at_rest"
-        if parking not in PARKING:
-            raise ConfigurationError(f"GOSSAMER_PARKING is {parking!r}. Use one of: {', '.join(PARKING)}.")
+        parking = _one_of(PARKING, env, "GOSSAMER_PARKING")
+        launcher = _one_of(LAUNCHERS, env, "GOSSAMER_LAUNCHER")
+        kubernetes = env.get("GOSSAMER_KUBERNETES")
+        if launcher == "kubernetes" and not kubernetes:
+            raise ConfigurationError(
+                "GOSSAMER_LAUNCHER is kubernetes, and GOSSAMER_KUBERNETES is not set. Name the YAML file that says how "
+                "crawls run on the cluster (docs/kubernetes.md)."
+            )
         return cls(
             sources=Path(sources or env.get("GOSSAMER_SOURCES") or PROJECT / "sources").expanduser().resolve(),
             lake=lake_place,
@@ -72,6 +84,8 @@ class Settings:
             dbt_project=Path(env.get("GOSSAMER_DBT_PROJECT") or PROJECT / "dbt_project").expanduser().resolve(),
             crawls=Path(env.get("GOSSAMER_CRAWLS") or state / "crawls").expanduser().resolve(),
             parking=parking,
+            launcher=launcher,
+            kubernetes=Path(kubernetes).expanduser().resolve() if kubernetes else None,
             mongo_uri=env.get("GOSSAMER_MONGO_URI") or None,
         )
 
@@ -84,11 +98,21 @@ class Settings:
             "GOSSAMER_DBT_PROJECT": str(self.dbt_project),
             "GOSSAMER_CRAWLS": str(self.crawls),
             "GOSSAMER_PARKING": self.parking,
+            "GOSSAMER_LAUNCHER": self.launcher,
+            "GOSSAMER_KUBERNETES": str(self.kubernetes or ""),
             "GOSSAMER_MONGO_URI": self.mongo_uri or "",
             "DAGSTER_HOME": str(self.dagster_home),
             # Dagster's uploader does not look at `telemetry` in dagster.yaml: it sends what is in $DAGSTER_HOME/logs.
             "DAGSTER_DISABLE_TELEMETRY": "1",
         }
+
+
+def _one_of(allowed: Sequence[str], env: Mapping[str, str], name: str) -> str:
+    """A variable's value; the first of those that it can have, by default."""
+    value = env.get(name) or allowed[0]
+    if value not in allowed:
+        raise ConfigurationError(f"{name} is {value!r}. Use one of: {', '.join(allowed)}.")
+    return value
 
 
 def _state_of(lake: str) -> Path:

@@ -17,6 +17,7 @@ from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from gossamer.partition import Partitions, Slice, TimeZone
+from gossamer.pods import Cpu, CpuLimit, Image, Memory, Name, NodeSelector, RawKubernetes, Toleration
 from gossamer.strict import Strict
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -257,6 +258,40 @@ class Enrich(Strict):
         return joins
 
 
+class Workers(Strict):
+    """What works on a crawl. Only a cluster heeds it; a crawl that is a child process has what its machine has."""
+
+    count: Annotated[Literal[1], BeforeValidator(lambda v: _only_one(v))] = Field(1, description="always 1")
+    where: Literal["job", "run"] = Field(
+        "job", description="a Job of its own, or the pod of its run, which is cheaper for small sources"
+    )
+    cpu: Cpu | None = Field(None, description='CPU that is kept free for it: 500m, "1"')
+    cpu_limit: CpuLimit = Field(None, description="CPU that it gets at most")
+    memory: Memory | None = Field(
+        None, description="memory it has, or growing steps: the next is tried when a crawl ran out of the one before"
+    )
+    spot: bool = Field(False, strict=True, description="it may run on machines that can be taken away")
+    image: Image | None = Field(None, description="its image, instead of the installation's")
+    node_selector: NodeSelector = Field(default_factory=dict, description="labels of the nodes it may run on")
+    tolerations: tuple[Toleration, ...] = Field((), description="taints of nodes that it puts up with")
+    priority_class: Name | None = Field(None, description="name of its PriorityClass")
+    image_pull_secrets: tuple[Name, ...] = Field((), description="names of secrets to pull its image with")
+    secrets: tuple[Name, ...] = Field((), description="names of secrets whose entries become environment variables")
+    service_account: Name | None = Field(None, description="service account of its pod (which gets no token)")
+    start_within: Duration | None = Field(None, description="a pod that could not start for so long has failed")
+    kubernetes: RawKubernetes = Field(
+        default_factory=RawKubernetes, description="anything else, in dagster-k8s's raw form"
+    )
+
+
+def _only_one(value: object) -> object:
+    if isinstance(value, int) and value > 1:
+        raise ValueError("workers.count: more than 1 is not available yet; remove it")
+    if value != 1 or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a count of workers; write 1, or leave it out")
+    return value
+
+
 class SourceSpec(Strict):
     """The declaration of one source (`sources/<name>/source.yaml`)."""
 
@@ -279,7 +314,7 @@ class SourceSpec(Strict):
         None, description="suite of expectations in the folder; expectations.json if it is there"
     )
     extract: Annotated[None, not_available("extract (a source without code)")] = None
-    workers: Annotated[None, not_available("workers")] = None
+    workers: Workers | None = Field(None, description="what works on a crawl, on a cluster")
     deliver: Annotated[None, not_available("deliver")] = None
     retention: Annotated[None, not_available("retention")] = None
 
@@ -369,7 +404,9 @@ class Source:
         for part in parts:
             digest.update(part.encode())
             if part == "spec":
-                digest.update(self.spec.model_dump_json().encode())
+                # With how much memory, and where, a crawl runs is not what its rows are. (As null, not left out: the
+                # versions that other declarations had before there were workers stay theirs.)
+                digest.update(self.spec.model_copy(update={"workers": None}).model_dump_json().encode())
                 continue
             path = {"spider": self.spider_file, "transform": self.transform_file, "suite": self.suite_file}[part]
             for file in [path, *(self._helpers() if part != "suite" else ())]:

@@ -9,18 +9,31 @@ from typing import Any
 import dagster as dg
 
 from gossamer.settings import Settings
+from resources.kubernetes import KubernetesLauncher, check_launcher
 from resources.lake import LakeIOManager, LakeResource
-from resources.launcher import LocalLauncher
+from resources.launcher import CrawlLauncher, LocalLauncher
 from resources.mongo import MongoResource
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
-    """The resources of one installation, by the names under which assets ask for them."""
+    """The resources of one installation, by the names under which assets ask for them.
+
+    Raises:
+        ConfigurationError: what it says of its cluster cannot work.
+    """
     resources: dict[str, Any] = {
         "lake": LakeResource(uri=settings.lake),
         "lake_io": LakeIOManager(uri=settings.lake),
-        "launcher": LocalLauncher(sources=str(settings.sources), lake=settings.lake),
+        "launcher": _launcher(settings),
     }
     if settings.mongo_uri:
         resources["mongo"] = MongoResource(uri=dg.EnvVar("GOSSAMER_MONGO_URI"))
     return resources
+
+
+def _launcher(settings: Settings) -> CrawlLauncher:
+    places = {"sources": str(settings.sources), "lake": settings.lake}
+    if settings.launcher == "local":
+        return LocalLauncher(**places)
+    check_launcher(settings)
+    return KubernetesLauncher(**places, kubernetes=str(settings.kubernetes))

@@ -1,5 +1,6 @@
-"""Crawl launchers: how a crawl gets a process. Locally a child process; on Kubernetes a Job (planned)."""
+"""Crawl launchers: how a crawl gets a process. Here the local one; that of a cluster is in `resources.kubernetes`."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +12,24 @@ from gossamer.settings import Settings
 from gossamer.source import Source
 
 if TYPE_CHECKING:
-    from gossamer.crawl.life import Crawl
-    from gossamer.crawl.process import Progress
+    from gossamer.crawl.life import Crawl, Wish
+    from gossamer.crawl.progress import Progress
+    from gossamer.crawl.step import Host
 
 
-class LocalLauncher(dg.ConfigurableResource[None]):
-    """Runs a crawl as a child process of the step: it ends with the step, however that ends."""
+class CrawlLauncher(dg.ConfigurableResource[None]):
+    """What assets ask for, as `launcher`; an installation's settings say which one they get."""
 
     sources: str
     lake: str
+
+    @abstractmethod
+    def host(self, settings: Settings, source: Source) -> "Host":
+        """Where the processes of the source's crawls run."""
+
+    @abstractmethod
+    def on_cancel(self) -> "Wish":
+        """What is asked of the crawl of a cancelled run."""
 
     def crawl(
         self,
@@ -27,6 +37,7 @@ class LocalLauncher(dg.ConfigurableResource[None]):
         key: str,
         run_id: str,
         on_progress: Callable[["Progress"], None],
+        on_trouble: Callable[[str], None],
         root_run: str = "",
         fresh: bool = False,
         is_cancelled: Callable[[], bool] = lambda: True,
@@ -34,6 +45,7 @@ class LocalLauncher(dg.ConfigurableResource[None]):
         """Brings one partition's crawl to its end and returns the manifest of its raw rows.
 
         Args:
+            on_trouble: called with words for the run's log: why its process does not start, how one ended.
             root_run: the run that this one repeats, which is given the same crawl. By default `run_id`.
             fresh: begin a new crawl although the last one is not over.
             is_cancelled: whether the step was cancelled when it is interrupted; else its process is only told to end.
@@ -42,7 +54,7 @@ class LocalLauncher(dg.ConfigurableResource[None]):
             CrawlPausedError: somebody paused it; it goes on when it is asked to.
             CrawlError: the crawl ended without a result; the text says how its process ended.
         """
-        from gossamer.crawl.process import run_crawl
+        from gossamer.crawl.step import run_crawl
 
         settings = Settings.load(sources=Path(self.sources), lake=self.lake)
         return run_crawl(
@@ -53,7 +65,10 @@ class LocalLauncher(dg.ConfigurableResource[None]):
             root_run=root_run,
             fresh=fresh,
             on_progress=on_progress,
+            on_trouble=on_trouble,
             is_cancelled=is_cancelled,
+            on_cancel=self.on_cancel(),
+            host=self.host(settings, source),
         )
 
     def close(self, source: Source, crawl: "Crawl") -> None:
@@ -62,6 +77,23 @@ class LocalLauncher(dg.ConfigurableResource[None]):
         Raises:
             CrawlError: its process ended before they were closed.
         """
-        from gossamer.crawl.process import close_crawl
+        from gossamer.crawl.step import close_crawl
 
-        close_crawl(Settings.load(sources=Path(self.sources), lake=self.lake), source, crawl)
+        settings = Settings.load(sources=Path(self.sources), lake=self.lake)
+        close_crawl(settings, source, crawl, host=self.host(settings, source))
+
+
+class LocalLauncher(CrawlLauncher):
+    """Runs a crawl as a child process of the step: it ends with the step, however that ends."""
+
+    def host(self, settings: Settings, source: Source) -> "Host":
+        """This machine."""
+        from gossamer.crawl.process import LocalHost
+
+        return LocalHost(settings)
+
+    def on_cancel(self) -> "Wish":
+        """It is stopped: a local crawl that is to go on is paused by name."""
+        from gossamer.crawl.life import Wish
+
+        return Wish.STOP

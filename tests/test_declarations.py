@@ -42,6 +42,22 @@ limits: {pages: 100000, duration: 2h, bytes: 5GB, error_rate: 0.1}
 record: {key: [sku], fields: {sku: str, price: money, added: date}}
 enrich: {join: [{source: rates, on: {price_currency: currency}, how: left, partition: latest, max_unmatched: 0.05}]}
 checks: expectations.json
+workers:
+  count: 1
+  where: job
+  cpu: "1"
+  cpu_limit: "2"
+  memory: [512Mi, 1Gi]
+  spot: true
+  image: registry.example/shop:1.2
+  node_selector: {pool: crawls}
+  tolerations: [{key: dedicated, value: crawls, effect: NoSchedule}]
+  priority_class: low
+  image_pull_secrets: [registry]
+  secrets: [shop-proxy]
+  service_account: crawls
+  start_within: 5m
+  kubernetes: {pod_spec_config: {dnsPolicy: Default}, container_config: {env: [{name: DEBUG, value: "1"}]}}
 """
 
 
@@ -78,6 +94,14 @@ def test_a_whole_declaration_means_what_it_says(tmp_path: Path) -> None:
     assert spec.limits.duration == timedelta(hours=2) and spec.limits.bytes == 5_000_000_000
     assert spec.enrich.join[0].on == {"price_currency": "currency"}
     assert read(declare(tmp_path, small("shop"))).spec.partitions.period == "daily"
+
+
+def test_where_and_with_how_much_memory_a_crawl_runs_makes_no_asset_stale(tmp_path: Path) -> None:
+    whole = read(declare(tmp_path)).code_version("spec", "spider")
+    without = WHOLE[: WHOLE.index("workers:")]
+    assert read(declare(tmp_path, without)).code_version("spec", "spider") == whole
+    assert read(declare(tmp_path, WHOLE.replace("512Mi", "768Mi"))).code_version("spec", "spider") == whole
+    assert read(declare(tmp_path, WHOLE.replace("pages: 100000", "pages: 1"))).code_version("spec", "spider") != whole
 
 
 # --- One fault, one error: (what stands in WHOLE, what it becomes, the field, words of the message, of the remedy) ---
@@ -228,13 +252,112 @@ FAULTS = {
     "no name": ("name: shop\n", "\n", "name", "is missing", "docs/sources.md"),
     # What the design knows and this version cannot do.
     "extract": ("owner: team:catalogue", "extract: {css: h1}", "extract", "not available yet", "Remove it"),
-    "workers": ("owner: team:catalogue", "workers: {count: 2}", "workers", "not available yet", "Remove it"),
     "deliver": ("owner: team:catalogue", "deliver: [{to: 's3://b'}]", "deliver", "not available yet", "Remove it"),
     "retention": ("owner: team:catalogue", "retention: {raw: 1d}", "retention", "not available yet", "Remove it"),
-    "no workers": ("owner: team:catalogue", "workers: 0", "workers", "workers is not available yet", "Remove it"),
     "javascript": ("javascript: false", "javascript: true", "fetch.javascript", "not available yet", "Remove it"),
     "archive": ("archive: false", "archive: true", "fetch.archive", "fetch.archive is not available yet", "Remove it"),
     "archive in words": ("archive: false", "archive: yes", "fetch.archive", "not available yet", "Remove it"),
+    "two workers": ("count: 1", "count: 2", "workers.count", "more than 1 is not available yet", "Remove it"),
+    "no workers": ("count: 1", "count: 0", "workers.count", "0 is not a count", "leave it out"),
+    "where": ("where: job", "where: pod", "workers.where", "is none of job, run", "Choose one"),
+    "no CPU": ('cpu: "1"', "cpu: 0", "workers.cpu", "'0' is not an amount of CPU", "Write cores, like 500m"),
+    "CPU of memory": ('cpu: "1"', "cpu: 1Gi", "workers.cpu", "'1Gi' is not an amount of CPU", "Write cores"),
+    "CPU too fine": ('cpu: "1"', "cpu: 0.0001", "workers.cpu", "'0.0001' is not an amount of CPU", "Write cores"),
+    "CPU by its limit": (
+        'cpu_limit: "2"',
+        "cpu_limit: 500m",
+        "workers.cpu_limit",
+        "500m is less than cpu (1)",
+        "Raise it",
+    ),
+    "memory in thousandths": ("[512Mi, 1Gi]", "512m", "workers.memory.0", "'512m' is 0.512 bytes, too few", "512Mi"),
+    "memory without a unit": ("[512Mi, 1Gi]", "512", "workers.memory.0", "'512' is 512 bytes, too few", "512Mi"),
+    "memory in our sizes": ("[512Mi, 1Gi]", "512MB", "workers.memory.0", "'512MB' is not an amount of memory", "512Mi"),
+    "memory that shrinks": (
+        "[512Mi, 1Gi]",
+        "[1Gi, 1024Mi]",
+        "workers.memory",
+        "1024Mi comes after 1Gi",
+        "List growing",
+    ),
+    "no memory": ("[512Mi, 1Gi]", "[]", "workers.memory", "names no amount of memory", "Write one"),
+    "spot": ("spot: true", "spot: yes", "workers.spot", "boolean", ""),
+    "image": ("registry.example/shop:1.2", "'Shop image'", "workers.image", "not an image's name", "Write it like"),
+    "node selector": (
+        "{pool: crawls}",
+        "{'a b': c}",
+        "workers.node_selector",
+        "'a b' cannot be a label",
+        "Write it like",
+    ),
+    "number of a label": (
+        "{pool: crawls}",
+        "{pool: 5}",
+        "workers.node_selector.pool",
+        "is not text (it is 5)",
+        "quotes",
+    ),
+    "toleration of nothing": ("{key: dedicated,", "{", "workers.tolerations.0", "names no key", "operator: Exists"),
+    "toleration's effect": ("effect: NoSchedule", "effect: No", "workers.tolerations.0.effect", "is none of", ""),
+    "toleration's field": ("{key: dedicated,", "{kee: x,", "workers.tolerations.0.kee", "unknown field", "`key`"),
+    "secret's name": (
+        "[shop-proxy]",
+        "[shop_proxy]",
+        "workers.secrets.0",
+        "cannot be the name of anything",
+        "Use lower",
+    ),
+    "start_within": ("start_within: 5m", "start_within: soon", "workers.start_within", "not a duration", "90s or 2h"),
+    "raw part": ("pod_spec_config:", "pod_spec:", "workers.kubernetes.pod_spec", "unknown field", "pod_spec_config"),
+    "raw restart policy": (
+        "{dnsPolicy: Default}",
+        "{restartPolicy: Always}",
+        "workers.kubernetes.pod_spec_config",
+        "restartPolicy decides when a crawl's Job replaces its pods",
+        "Remove it",
+    ),
+    "raw failure policy": (
+        "pod_spec_config: {dnsPolicy: Default}",
+        "job_spec_config: {podFailurePolicy: {rules: []}}",
+        "workers.kubernetes.job_spec_config",
+        "podFailurePolicy decides when a crawl's Job replaces",
+        "Remove it",
+    ),
+    "raw command": (
+        "env: [{name: DEBUG",
+        "command: [sh], env: [{name: DEBUG",
+        "workers.kubernetes.container_config",
+        "command is the launcher's",
+        "Remove it",
+    ),
+    "raw memory": (
+        "{env: [{name: DEBUG",
+        "{resources: {limits: {memory: 1Gi}}, env: [{name: DEBUG",
+        "workers.kubernetes.container_config",
+        "resources.limits.memory stands in `memory`",
+        "Write it there",
+    ),
+    "raw variable": (
+        "name: DEBUG",
+        "name: GOSSAMER_LAKE",
+        "workers.kubernetes.container_config",
+        "which the launcher sets",
+        "Remove it",
+    ),
+    "raw token": (
+        "{dnsPolicy: Default}",
+        "{automount_service_account_token: true}",
+        "workers.kubernetes.pod_spec_config",
+        "is false always",
+        "Remove it",
+    ),
+    "raw field twice": (
+        "{dnsPolicy: Default}",
+        "{dnsPolicy: Default, dns_policy: None}",
+        "workers.kubernetes.pod_spec_config",
+        "dnsPolicy and dns_policy are the same",
+        "Remove one",
+    ),
     "changed": ("mode: full", "mode: changed", "fetch.mode", "fetch.mode: changed is not available yet", "Remove it"),
 }
 

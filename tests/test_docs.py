@@ -39,7 +39,8 @@ def written(default: object) -> str:
 
 
 def documented_fields() -> dict[str, str]:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| (.+?) \|", (ROOT / "docs" / "sources.md").read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / "docs" / "sources.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Za-z_.]+)` \| (.+?) \|", text, re.MULTILINE)
     return dict(rows)
 
 

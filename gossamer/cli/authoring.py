@@ -342,7 +342,11 @@ def _findings_row(name: str, declarations: "Declarations", found: Mapping[str, S
     source = declarations[name]
     there = {"spider": True, "transform": source.transform_file, "suite": source.suite_file}
     marks = {part: terminal.mark(not found.get(part)) for part, has in there.items() if has or found.get(part)}
-    return [Text(name, "bold"), terminal.GOOD, *(marks.get(part, terminal.NONE) for part in there)]
+    return [
+        Text(name, "bold"),
+        terminal.mark(not found.get("workers")),
+        *(marks.get(part, terminal.NONE) for part in there),
+    ]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What of a sound declaration only running its code can tell: spider, transform and suite are loaded for a look.
 
-So are the marts, by what makes assets of them.
+So are the models of Kubernetes, where it says something in their words, and the marts, by what makes assets of them.
 
 Runs in processes of its own (`python -m gossamer.cli.inspection`), because a source's module may do anything when it
 is imported: exit, hang, crash. One process looks at many sources; where one ends it, the next takes the rest.
@@ -30,7 +30,7 @@ from gossamer.source import Source
 SECONDS = 60.0
 #: dbt's own time-out, within it, is shorter.
 MARTS_SECONDS = 180.0
-PARTS = ("spider", "transform", "suite")
+PARTS = ("spider", "transform", "suite", "workers")
 
 Findings = dict[str, list[str]]
 
@@ -100,7 +100,12 @@ def _end(process: "subprocess.Popen[bytes]") -> str:
 
 def look(source: Source) -> Findings:
     """What is wrong with a source's code and suite, by part."""
-    return {"spider": list(_spider(source)), "transform": list(_transform(source)), "suite": list(_suite(source))}
+    return {
+        "spider": list(_spider(source)),
+        "transform": list(_transform(source)),
+        "suite": list(_suite(source)),
+        "workers": list(_workers(source)),
+    }
 
 
 def _spider(source: Source) -> Iterator[str]:
@@ -153,6 +158,15 @@ def _suite(source: Source) -> Iterator[str]:
     from gossamer.quality.suite import validate_suite
 
     yield from validate_suite(source.suite_file)
+
+
+def _workers(source: Source) -> Iterator[str]:
+    """What of its raw configuration Kubernetes does not know: crawls do without its models, and could not tell."""
+    if source.spec.workers:
+        from gossamer.cluster.config import faults_of_raw
+
+        for fault in faults_of_raw(source.spec.workers.kubernetes, "workers.kubernetes"):
+            yield f"{source.folder / FILE}: {fault}"
 
 
 @contextlib.contextmanager

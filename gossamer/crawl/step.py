@@ -256,7 +256,7 @@ class _Step:
             CrawlPausedError, CrawlProcessError: neither.
         """
         if life.result(self.lake, crawl):  # the manifest is the truth, whatever came after it
-            if death:
+            if death and not death.passes:
                 _log.warning("%s is over; its process did not end well after that: %s", self._name, death)
             return
         if death is None:

@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gossamer.crawl.life import Crawl, Wish, ask
 from gossamer.errors import LakeError
-from gossamer.lake import Lake
+from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import Manifest
 from gossamer.settings import PROJECT, Settings
 from tests.torture.site import Plan, Site, serve
@@ -70,6 +70,12 @@ class Outcome:
         return found
 
 
+class HasLog(Protocol):
+    """A site that knows what it was asked: when, with which method, for which path."""
+
+    def asked(self) -> Sequence[tuple[float, str, str]]: ...
+
+
 @dataclass(frozen=True)
 class Truth:
     """An uninterrupted crawl: what came of it, and what the site was asked (method and path)."""
@@ -77,7 +83,7 @@ class Truth:
     outcome: Outcome
     asked: Counter[tuple[str, str]]
 
-    def repeated(self, site: Site) -> int:
+    def repeated(self, site: "HasLog") -> int:
         """How many requests more than in the uninterrupted crawl this site saw."""
         return (_asked(site) - self.asked).total()
 
@@ -89,7 +95,7 @@ class Truth:
 class Trial:
     """One crawl of the site by an installation in a folder of its own."""
 
-    def __init__(self, folder: Path, site: Site, *, parking: str, lake: Path | None, crawls: Path | None) -> None:
+    def __init__(self, folder: Path, site: Site, *, parking: str, lake: Path | str | None, crawls: Path | None) -> None:
         self.site = site
         self.folder = folder
         source = folder / "sources" / NAME
@@ -153,6 +159,8 @@ class Trial:
     # -- what came of it ------------------------------------------------------------------------------------------
 
     def manifest(self, layer: str = "raw") -> Manifest:
+        if layer == "raw" and (failed := self.lake.manifest(INCOMPLETE, NAME, KEY)):
+            raise AssertionError(f"the books do not close: {[check.summary for check in failed.checks]}")
         return self.lake.current(layer, NAME, KEY)
 
     def outcome(self, layer: str = "raw") -> Outcome:
@@ -236,7 +244,7 @@ def _python_path() -> str:
     return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _asked(site: Site) -> Counter[tuple[str, str]]:
+def _asked(site: HasLog) -> Counter[tuple[str, str]]:
     """Without robots.txt, which every process fetches, and dropped connections, which Twisted repeats by itself."""
     return Counter(
         (method, path) for _, method, path in site.asked() if path != "/robots.txt" and not path.startswith("/drop/")

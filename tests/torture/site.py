@@ -83,12 +83,12 @@ class Site:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, plan: Plan) -> Iterator[Site]:
+def serve(folder: Path, plan: Plan, *, host: str = "127.0.0.1") -> Iterator[Site]:
     """The site, with its log in this folder, until the block ends, or this process."""
     log = folder / "site.log"
     log.touch()
     command = [sys.executable, "-IS", str(Path(__file__)), str(log)]
-    command += [str(plan.pages), str(plan.fan), str(int(plan.poison))]
+    command += [str(plan.pages), str(plan.fan), str(int(plan.poison)), host]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     assert process.stdout
@@ -244,7 +244,7 @@ def _header(head: bytes, name: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-async def _serve(log: Path, pages: Pages) -> None:
+async def _serve(log: Path, pages: Pages, host: str) -> None:
     loop, server, over = asyncio.get_running_loop(), Server(pages, log), asyncio.Event()
 
     def listen_to_parent() -> None:
@@ -254,12 +254,12 @@ async def _serve(log: Path, pages: Pages) -> None:
         else:  # the parent is gone
             over.set()
 
-    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=256)
+    listener = await loop.create_server(lambda: Connection(server), host, 0, backlog=256)
     loop.add_reader(sys.stdin, listen_to_parent)
-    print(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", flush=True)
+    print(f"http://{host}:{listener.sockets[0].getsockname()[1]}", flush=True)
     await over.wait()
 
 
 if __name__ == "__main__":
-    _log, _pages, _fan, _poison = sys.argv[1:]
-    asyncio.run(_serve(Path(_log), Pages(Plan(int(_pages), int(_fan), _poison == "1"))))
+    _log, _pages, _fan, _poison, _host = sys.argv[1:]
+    asyncio.run(_serve(Path(_log), Pages(Plan(int(_pages), int(_fan), _poison == "1")), _host))

@@ -1,0 +1,280 @@
+"""A cluster as the host of a crawl: its Job is found or made, followed to its end, and given up or cleared away.
+
+Whatever ends a pod, the step has the next Job made at once; a Job replaces a pod by itself only where nobody follows
+it, and takes its time over that (Kubernetes's back-off: 10 s, 20 s, 40 s ...). What a Job looks like is the launcher's
+(`resources.kubernetes`), what is seen of Jobs and pods is put into words by `causes`, the calls themselves are
+`jobs`'s.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from kubernetes.client import V1Job, V1Pod
+from kubernetes.utils.quantity import parse_quantity
+
+from gossamer.cluster import causes
+from gossamer.cluster.jobs import ClusterAwayError, ClusterError, Jobs, is_finished, memory_of, ordinal_of
+from gossamer.cluster.logs import PodLog
+from gossamer.crawl import deaths
+from gossamer.crawl.deaths import CrawlProcessError, Death
+from gossamer.crawl.identity import Crawl
+from gossamer.crawl.process import PAUSED
+from gossamer.crawl.step import Order
+
+_log = logging.getLogger(__name__)
+
+#: Makes the Job of an order: its ordinal, and the memory that it may use.
+Build = Callable[[Order, int, str], V1Job]
+
+POLL_SECONDS = 2.0
+#: How long the cluster's API may be away before the step gives up; the crawl itself does not need it.
+AWAY_SECONDS = 1800.0
+#: How long a crawl that was asked to end may take to, before its Job is removed all the same.
+CANCEL_SECONDS = 20.0
+#: A pod that is to go with its node, and whose crawl was not heard of for so long, went with it.
+LOST_SECONDS = 8.0
+
+
+@dataclass
+class KubernetesHost:
+    """A namespace of a cluster.
+
+    Attributes:
+        memory: the steps of memory that the source may use, at least one.
+        start_within: seconds in which a pod must start.
+        output: where the pods' logs go.
+    """
+
+    jobs: Jobs
+    build: Build
+    memory: Sequence[str]
+    start_within: float
+    output: IO[str]
+
+    def has_process(self, crawl: Crawl) -> bool:
+        """Whether a Job of the crawl is active; False too where the cluster cannot be asked now."""
+        try:
+            return any(_is_active(job) for job in self.jobs.of_crawl(crawl))
+        except ClusterAwayError:
+            return False
+
+    def work(self, order: Order) -> CrawlProcessError | None:
+        """As `Host.work` says."""
+        followed = _Followed(self, order)
+        try:
+            return followed.to_its_end()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                followed.cancel()
+            raise
+        finally:
+            followed.close_log()
+
+    def next_memory(self, known: Sequence[Death]) -> str:
+        """The smallest step that is larger than what did not suffice, or the largest."""
+        short = [parse_quantity(death.memory) for death in known if _was_short(death)]
+        return next((step for step in self.memory if parse_quantity(step) > max(short, default=0)), self.memory[-1])
+
+
+def _is_active(job: V1Job) -> bool:
+    return not is_finished(job) and job.metadata.deletion_timestamp is None
+
+
+def _was_short(death: Death) -> bool:
+    return death.cause == deaths.OutOfMemoryError.cause and bool(death.memory)
+
+
+@dataclass
+class _Followed:
+    """One Job that is followed, from finding it to its end.
+
+    Only its newest pod counts: an earlier one was replaced while nobody looked.
+    """
+
+    host: KubernetesHost
+    order: Order
+    name: str = ""
+    _pod: V1Pod | None = None  # as last seen: an evicted one is gone a moment after its end
+    _log: PodLog | None = None
+    _logged: str = ""
+    _said: str = ""
+    _waits_since: float | None = None
+    _gone_since: float | None = None
+    _away_since: float | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.host.jobs
+
+    def to_its_end(self) -> CrawlProcessError | None:
+        """How the Job ended; None where it ended well."""
+        while True:
+            try:
+                ended, death = self._look()
+                self._away_since = None
+                if ended:
+                    return death
+            except ClusterAwayError as error:
+                self._wait_for_the_cluster(error)
+            self._pass(POLL_SECONDS)
+
+    def _pass(self, seconds: float) -> None:
+        """Time passes, in which those who watch the crawl are told."""
+        until = time.monotonic() + seconds
+        self.order.tell()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(1.0, left))
+            self.order.tell()
+
+    def _wait_for_the_cluster(self, error: ClusterAwayError) -> None:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._say(f"the cluster cannot be asked, and is asked again; the crawl does not need it. {error}")
+        elif now - self._away_since > AWAY_SECONDS:
+            raise error
+
+    def _look(self) -> tuple[bool, CrawlProcessError | None]:
+        """Whether the Job is over, and how it ended if not well."""
+        if not self.name:
+            return self._find()
+        job = self.jobs.get(self.name)
+        if job is None or job.metadata.deletion_timestamp:
+            return self._gone()
+        self._gone_since = None
+        pods = self.jobs.pods(self.name)
+        self._follow_log(pods)
+        if causes.is_over(job):
+            return True, self._end(job, causes.death_of_job(job, pods or self._seen()))
+        if pods:
+            self._pod = pods[-1]
+        if self._pod is not None and (ended := causes.end_of_pod(self._pod, is_gone=not pods)):
+            return True, self._end(job, ended.death)
+        if self._pod is not None and causes.goes_with_its_node(self._pod) and self.order.silence() > LOST_SECONDS:
+            return True, self._end(job, causes.lost(self._pod))
+        return self._judge_start(job, pods)
+
+    def _seen(self) -> list[V1Pod]:
+        return [self._pod] if self._pod is not None else []
+
+    # -- its beginning ------------------------------------------------------------------------------------------------
+
+    def _find(self) -> tuple[bool, CrawlProcessError | None]:
+        """Attaches to the crawl's active Job, or makes the next one."""
+        known = self.jobs.of_crawl(self.order.crawl)
+        active = next((job for job in reversed(known) if _is_active(job)), None)
+        if active is None:
+            memory = self.host.next_memory(self.order.deaths())
+            ordinal = ordinal_of(known[-1]) + 1 if known else 1
+            try:
+                active = self.jobs.create(self.host.build(self.order, ordinal, memory))
+            except CrawlProcessError as refused:
+                return True, refused
+        if active is not None:  # else another run was faster: the next look finds its Job
+            self.name = active.metadata.name
+        return False, None
+
+    def _judge_start(self, job: V1Job, pods: Sequence[V1Pod]) -> tuple[bool, CrawlProcessError | None]:
+        """Whether the Job has to be given up because no pod of it starts."""
+        now = time.monotonic()
+        if any(causes.has_started(pod) for pod in pods[-1:]):
+            self._waits_since = None
+            return False, None
+        if self._waits_since is None:
+            self._waits_since = now
+        waited = now - self._waits_since
+        if waited < POLL_SECONDS:
+            return False, None
+        waiting = self._why_it_waits(job, pods)
+        if waiting is not None:
+            self._say(str(waiting))
+        is_late = waited > self.host.start_within
+        if not is_late and not (waiting and causes.is_hopeless(waiting)):
+            return False, None
+        self._remove_job(job)
+        told = waiting or deaths.NeverScheduledError("no pod of it started, and the cluster does not say why.")
+        if is_late:
+            told.words += f" It was waited for {self.host.start_within:.0f} s."
+        return True, told
+
+    def _why_it_waits(self, job: V1Job, pods: Sequence[V1Pod]) -> CrawlProcessError | None:
+        try:
+            events = self.jobs.events(job, pods[-1:])
+        except ClusterAwayError:
+            raise
+        except ClusterError as error:  # a service account that may not read events can still crawl
+            _log.debug("Events cannot be read: %s", error)
+            events = []
+        return causes.waiting_of_pod(pods[-1], events) if pods else causes.waiting_of_job(job, events)
+
+    def _say(self, words: str) -> None:
+        """Says it once."""
+        if words != self._said:
+            self._said = words
+            self.order.say(words)
+
+    def _follow_log(self, pods: Sequence[V1Pod]) -> None:
+        """Follows the log of the newest pod that runs, or has run."""
+        newest = next((pod for pod in reversed(pods) if causes.has_started(pod)), None)
+        if newest is not None and newest.metadata.uid != self._logged:
+            self.close_log()
+            self._logged = newest.metadata.uid
+            self._log = PodLog(self.jobs, newest.metadata.name, self.host.output)
+
+    def close_log(self) -> None:
+        """Ends the following of a pod's log."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+
+    def _gone(self) -> tuple[bool, CrawlProcessError | None]:
+        """Of a Job that was deleted: by another run that goes on with the next one, or by somebody."""
+        now = time.monotonic()
+        if any(_is_active(job) for job in self.jobs.of_crawl(self.order.crawl)):
+            self.name, self._pod, self._waits_since, self._gone_since = "", None, None, None
+            return False, None
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since < POLL_SECONDS:
+            return False, None
+        return True, deaths.RemovedError(f"its Job {self.name} was deleted. {deaths.KEPT}")
+
+    def _end(self, job: V1Job, death: CrawlProcessError | None) -> CrawlProcessError | None:
+        """How it ended. The Job is kept only for people who look for a fault; the next one need not wait for it."""
+        if isinstance(death, deaths.OutOfMemoryError):
+            death.memory = memory_of(job) or death.memory
+            known = [*self.order.deaths(), Death(cause=death.cause, words="", memory=death.memory)]
+            death.passes = parse_quantity(self.host.next_memory(known)) > parse_quantity(death.memory)
+        would_go_on = not causes.is_over(job) and self._pod is not None and causes.is_disrupted(self._pod)
+        if death is None or death.passes or death.exit_code == PAUSED or would_go_on:
+            self._remove_job(job)
+        return death
+
+    def _remove_job(self, job: V1Job) -> None:
+        self.jobs.delete(self.name, uid=job.metadata.uid)
+        if self._pod is not None and causes.goes_with_its_node(self._pod):  # nobody else would ever remove it
+            self.jobs.force_delete_pod(self._pod.metadata.name, uid=self._pod.metadata.uid)
+
+    def cancel(self) -> None:
+        """The step was cancelled, or is only told to end: then the Job goes on without it."""
+        if not self.order.cancel():
+            return
+        deadline = time.monotonic() + CANCEL_SECONDS
+        with contextlib.suppress(ClusterError):  # the reaper does what cannot be done now
+            for job in self.jobs.of_crawl(self.order.crawl):  # one may have been made a moment ago
+                self._wait_and_remove(job, deadline)
+
+    def _wait_and_remove(self, job: V1Job, deadline: float) -> None:
+        name = job.metadata.name
+        while time.monotonic() < deadline:
+            pods = self.jobs.pods(name)
+            if not any(causes.has_started(pod) and not causes.end_of_pod(pod) for pod in pods):
+                break  # it has nothing to end any more, or nothing yet
+            time.sleep(0.5)
+        self.jobs.delete(name, uid=job.metadata.uid)

@@ -1,0 +1,414 @@
+"""The Jobs of crawls in one namespace: their names and labels, and the cluster's API for them and their pods.
+
+What stands in a Job is made in `resources.kubernetes`; what its state means is in `causes`, what follows in `host`.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gossamer.cluster.config import Cluster
+from gossamer.crawl.deaths import AdmissionRefusedError, QuotaError
+from gossamer.crawl.identity import Crawl
+from gossamer.errors import ConfigurationError, GossamerError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient, CoreV1Event, V1Job, V1Pod
+
+#: The crawl's container in its pod.
+CONTAINER = "crawl"
+#: Selects all that launchers make.
+SELECTOR = "app.kubernetes.io/part-of=gossamer,app.kubernetes.io/component=crawl"
+
+SOURCE = "gossamer.io/source"
+PARTITION = "gossamer.io/partition"
+CRAWL = "gossamer.io/crawl"
+GENERATION = "gossamer.io/generation"
+ORDINAL = "gossamer.io/ordinal"
+RUN = "dagster/run-id"
+CRAWL_ID = "gossamer.io/crawl-id"
+ROOT_RUN = "gossamer.io/root-run"
+MEMORY = "gossamer.io/memory"
+
+#: Seconds to connect, and between two bytes of an answer.
+TIMEOUTS = (5.0, 30.0)
+_NAME_LENGTH = 63
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+#: An API server that has just begun answers so what it will soon allow.
+_NOT_READY = "not yet ready to handle request"
+_QUOTA = "exceeded quota"
+_ADMISSION = re.compile(r"admission webhook|denied the request|denied request|violates PodSecurity|ValidatingAdmission")
+
+
+class ClusterError(GossamerError):
+    """The cluster's API refused a request; the text has its own words.
+
+    Attributes:
+        status: of HTTP, None where there was no answer.
+    """
+
+    def __init__(self, words: str, status: int | None = None) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class ClusterAwayError(ClusterError):
+    """The cluster's API cannot be reached, or not now: the same request may succeed later."""
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def crawl_hash(crawl: Crawl) -> str:
+    """Eight hexadecimal digits that stand for a crawl in names and labels."""
+    return hashlib.sha256(crawl.id.encode()).hexdigest()[:8]
+
+
+def job_name(crawl: Crawl, ordinal: int) -> str:
+    """The name of a crawl's `ordinal`-th Job, from 1. Who creates it first has created it."""
+    end = f"-{crawl_hash(crawl)}-{ordinal}"
+    # A pod's name is its Job's and six characters more, and Kubernetes would cut it.
+    start = f"crawl-{crawl.source.replace('_', '-')}"[: _NAME_LENGTH - 6 - len(end)]
+    return f"{start.rstrip('-')}{end}"
+
+
+def labels(crawl: Crawl, ordinal: int, run_id: str) -> dict[str, str]:
+    """What a Job and its pods are found by. Values are changed to be labels; the annotations have the exact ones."""
+    return {
+        "app.kubernetes.io/part-of": "gossamer",
+        "app.kubernetes.io/component": "crawl",
+        SOURCE: _label(crawl.source),
+        PARTITION: _label(crawl.key),
+        CRAWL: crawl_hash(crawl),
+        GENERATION: str(crawl.generation),
+        ORDINAL: str(ordinal),
+        RUN: _label(run_id),
+    }
+
+
+def annotations(crawl: Crawl, root_run: str, memory: str) -> dict[str, str]:
+    """What a Job and its pods say of themselves."""
+    return {
+        SOURCE: crawl.source,
+        PARTITION: crawl.key,
+        CRAWL_ID: crawl.id,
+        ROOT_RUN: root_run,
+        MEMORY: memory,
+    }
+
+
+def crawl_of(job: "V1Job") -> Crawl | None:
+    """The crawl that a Job is for, None where it does not say so (then it is none of ours)."""
+    said = job.metadata.annotations or {}
+    start = f"{said.get(SOURCE)}/{said.get(PARTITION)}/"
+    number = str(said.get(CRAWL_ID, "")).removeprefix(start)
+    return Crawl(said[SOURCE], said[PARTITION], int(number)) if number.isdecimal() else None
+
+
+def ordinal_of(job: "V1Job") -> int:
+    """Which of its crawl's Jobs it is, from 1; 0 where it does not say so."""
+    number = (job.metadata.labels or {}).get(ORDINAL, "")
+    return int(number) if number.isdecimal() else 0
+
+
+def memory_of(job: "V1Job") -> str:
+    """The memory that its pods have, "" where it does not say so."""
+    return str((job.metadata.annotations or {}).get(MEMORY, ""))
+
+
+def run_of(job: "V1Job") -> str:
+    """The run that had it made, "" where it does not say so."""
+    return str((job.metadata.labels or {}).get(RUN, ""))
+
+
+def is_finished(job: "V1Job") -> bool:
+    """Whether it is over, well or not: no pod of it will be made any more."""
+    conditions = (job.status and job.status.conditions) or ()
+    return any(c.type in ("Complete", "Failed") and c.status == "True" for c in conditions)
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:63].strip("-._")
+
+
+# -- the API ----------------------------------------------------------------------------------------------------------
+
+
+class _Response(Protocol):
+    """What the client gives of an answer that is read as it comes."""
+
+    def stream(self, amt: int) -> Iterator[bytes]: ...
+    def release_conn(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Jobs:
+    """The Jobs of one namespace, and their pods. To be shared by threads.
+
+    Every method raises `ClusterAwayError` where the cluster cannot answer now, and `ClusterError` where it refuses.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Raises `ConfigurationError` where there is no cluster to be found."""
+        from kubernetes.client import BatchV1Api, CoreV1Api
+
+        self.namespace = cluster.namespace
+        self._client = _client(cluster)
+        self._batch, self._core = BatchV1Api(self._client), CoreV1Api(self._client)
+
+    def __enter__(self) -> "Jobs":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+        self._client.rest_client.pool_manager.clear()
+
+    def of_crawl(self, crawl: Crawl) -> "list[V1Job]":
+        """A crawl's Jobs, the oldest first."""
+        with self._asking(f"list the Jobs of {crawl.id}"):
+            found = self._batch.list_namespaced_job(
+                self.namespace, label_selector=f"{SELECTOR},{CRAWL}={crawl_hash(crawl)}", _request_timeout=TIMEOUTS
+            ).items
+        return sorted((job for job in found if crawl_of(job) == crawl), key=ordinal_of)
+
+    def all(self) -> "list[V1Job]":
+        """The Jobs of all crawls, from the API server's cache: one call, which may be a moment behind."""
+        with self._asking("list the Jobs of crawls"):
+            return list(
+                self._batch.list_namespaced_job(
+                    self.namespace, label_selector=SELECTOR, resource_version="0", _request_timeout=TIMEOUTS
+                ).items
+            )
+
+    def all_pods(self) -> "list[V1Pod]":
+        """The pods of all crawls, as `all` gives the Jobs."""
+        with self._asking("list the pods of crawls"):
+            return list(
+                self._core.list_namespaced_pod(
+                    self.namespace, label_selector=SELECTOR, resource_version="0", _request_timeout=TIMEOUTS
+                ).items
+            )
+
+    def get(self, name: str) -> "V1Job | None":
+        """A Job as it is now, None where there is none of that name."""
+        with self._asking(f"read the Job {name}"), _nothing_on(404):
+            return self._batch.read_namespaced_job(name, self.namespace, _request_timeout=TIMEOUTS)
+        return None
+
+    def create(self, job: "V1Job") -> "V1Job | None":
+        """Creates a Job; None where there is one of that name: somebody was faster.
+
+        Raises:
+            AdmissionRefusedError, QuotaError: the cluster's rules, or the namespace's quota, do not admit it.
+        """
+        name = job.metadata.name
+        with self._asking(f"create the Job {name}"), _nothing_if_exists(), _causes_of_death(name):
+            return self._batch.create_namespaced_job(self.namespace, job, _request_timeout=TIMEOUTS)
+        return None
+
+    def pods(self, job_name: str) -> "list[V1Pod]":
+        """The pods of a Job, the oldest first."""
+        with self._asking(f"list the pods of the Job {job_name}"):
+            found = self._core.list_namespaced_pod(
+                self.namespace, label_selector=f"batch.kubernetes.io/job-name={job_name}", _request_timeout=TIMEOUTS
+            ).items
+        return sorted(found, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name))
+
+    def events(self, job: "V1Job", pods: "Iterable[V1Pod]") -> "list[CoreV1Event]":
+        """What the cluster tells of a Job and these pods of it, the oldest first."""
+        found: list[CoreV1Event] = []
+        for thing in (job, *pods):
+            with self._asking(f"list the events of {thing.metadata.name}"):
+                found += self._core.list_namespaced_event(
+                    self.namespace, field_selector=f"involvedObject.uid={thing.metadata.uid}", _request_timeout=TIMEOUTS
+                ).items
+        return sorted(found, key=_moment)
+
+    def delete(self, name: str, *, uid: str | None = None) -> None:
+        """Removes a Job and its pods, which are told to end; nothing where it is gone.
+
+        Args:
+            uid: of the Job that is meant: another one of that name stays.
+        """
+        from kubernetes.client import V1DeleteOptions, V1Preconditions
+
+        options = V1DeleteOptions(
+            propagation_policy="Background", preconditions=V1Preconditions(uid=uid) if uid else None
+        )
+        with self._asking(f"delete the Job {name}"), _nothing_on(404, 409):
+            self._batch.delete_namespaced_job(name, self.namespace, body=options, _request_timeout=TIMEOUTS)
+
+    def force_delete_pod(self, name: str, *, uid: str | None = None) -> None:
+        """Removes a pod without waiting for its node to say that its processes ended; nothing where it is gone.
+
+        Its Job can then replace it. On a node that was lost its process may still run: it is fenced (`identity`).
+
+        Args:
+            uid: of the pod that is meant.
+        """
+        from kubernetes.client import V1DeleteOptions, V1Preconditions
+
+        options = V1DeleteOptions(grace_period_seconds=0, preconditions=V1Preconditions(uid=uid) if uid else None)
+        with self._asking(f"delete the pod {name}"), _nothing_on(404, 409):
+            self._core.delete_namespaced_pod(name, self.namespace, body=options, _request_timeout=TIMEOUTS)
+
+    def log(self, pod: str, since: int | None = None) -> Iterator[bytes]:
+        """The log of a pod's crawl, as it is written, until its container ends: lines, each with its time before it.
+
+        Where the pod is gone there are none. After some seconds of silence, `ClusterAwayError`: ask again.
+
+        Args:
+            since: only the last so many seconds.
+        """
+        with self._asking(f"read the log of {pod}"), _nothing_on(404):
+            response: _Response = self._core.read_namespaced_pod_log(
+                pod,
+                self.namespace,
+                container=CONTAINER,
+                follow=True,
+                timestamps=True,
+                since_seconds=since,
+                _preload_content=False,
+                _request_timeout=TIMEOUTS,
+            )
+            try:
+                yield from _lines(response)
+            finally:
+                response.close()
+
+    @contextlib.contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Errors of the client as ours: what was wanted, where, and what was answered."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError, SSLError
+
+        wanted = f"could not {what} in namespace {self.namespace}"
+        try:
+            yield
+        except ApiException as error:
+            status, said = error.status or None, _message(error)
+            # 401: a service account's token is renewed every hour, and an API server that has just begun knows none.
+            if status is None or status in (401, 408, 409, 429) or status >= 500 or _NOT_READY in said:
+                raise ClusterAwayError(f"The cluster {wanted} now: {said}", status) from error
+            raise ClusterError(f"The cluster {wanted}: {said}. {_remedy(status, said)}".rstrip(), status) from error
+        except HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            if isinstance(reason, SSLError):
+                raise ClusterError(
+                    f"The cluster's certificate is not trusted, so that it {wanted}: {reason}. Mend the kubeconfig."
+                ) from error
+            raise ClusterAwayError(f"The cluster cannot be reached, so that it {wanted} now: {reason}") from error
+
+
+def _moment(event: "CoreV1Event") -> datetime.datetime:
+    moment: datetime.datetime = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return moment
+
+
+def _lines(response: _Response) -> Iterator[bytes]:
+    rest = b""
+    for chunk in response.stream(65_536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+@contextlib.contextmanager
+def _nothing_on(*statuses: int) -> Iterator[None]:
+    """These answers are no error."""
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status not in statuses:
+            raise
+
+
+@contextlib.contextmanager
+def _nothing_if_exists() -> Iterator[None]:
+    """That there is one of that name is no error. Two who count a quota at the same moment are answered 409 too."""
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status != 409 or "already exists" not in _message(error):
+            raise
+
+
+@contextlib.contextmanager
+def _causes_of_death(name: str) -> Iterator[None]:
+    """What cluster and namespace do not allow is why a crawl has no process."""
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        said = _message(error)
+        if _QUOTA in said:
+            raise QuotaError(f"the namespace's quota does not admit the Job {name}: {said}.") from error
+        if _ADMISSION.search(said):
+            raise AdmissionRefusedError(f"the cluster does not admit the Job {name}: {said}.") from error
+        raise
+
+
+def _message(error: Any) -> str:
+    """The API server's own words."""
+    try:
+        said = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        said = error.body or error.reason or f"HTTP {error.status}"
+    if isinstance(said, bytes):
+        said = said.decode(errors="replace")
+    return " ".join(str(said).split()).rstrip(".")
+
+
+def _remedy(status: int, said: str) -> str:
+    if status == 403:
+        return "Give the service account (or the user of the kubeconfig) this right; the chart's roles have it."
+    if status == 404 and "namespaces " in said:
+        return "Create the namespace, or name another in the file of GOSSAMER_KUBERNETES."
+    if status in (400, 422):
+        return "Mend what `workers.kubernetes` or the installation's `kubernetes` says, if it is named there."
+    return ""
+
+
+def _client(cluster: Cluster) -> "ApiClient":
+    """A client of its own, whatever the process's other users of the library configured."""
+    from kubernetes import config
+    from kubernetes.client import ApiClient, Configuration
+    from urllib3 import Retry
+    from yaml import YAMLError
+
+    settings = Configuration()
+    inside = bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and _SERVICE_ACCOUNT.exists()
+    try:
+        if inside and cluster.kubeconfig is None and cluster.context is None:
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            config.load_kube_config(
+                config_file=str(cluster.kubeconfig.expanduser()) if cluster.kubeconfig else None,
+                context=cluster.context,
+                client_configuration=settings,
+            )
+    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
+        # Of a file that is no kubeconfig, the library says in whatever way that it could not read it.
+        place = f"the kubeconfig {cluster.kubeconfig}" if cluster.kubeconfig else "a kubeconfig"
+        raise ConfigurationError(
+            f"No cluster: {place} cannot be used: {error}. Set KUBECONFIG, or `kubeconfig` and `context` in the file "
+            "that GOSSAMER_KUBERNETES names."
+        ) from error
+    settings.retries = Retry(0)  # callers know what may be repeated, and for how long
+    return ApiClient(settings)
