@@ -35,7 +35,8 @@ test: setup-dev ## all tests but those on a cluster; those that need a service s
 	@$(BIN)/pytest -n $(WORKERS) -m "not k8s" $(ARGS)
 
 test-k8s: setup-dev ## the tests on a Kubernetes cluster (GOSSAMER_TEST_KUBECONFIG names it), without the slow ones
-	@$(BIN)/pytest -n 0 -m "k8s and not torture" tests/k8s $(ARGS)
+	@$(BIN)/pytest -n 2 -m "k8s and not torture" tests/k8s --ignore=tests/k8s/test_outages.py $(ARGS)
+	@$(BIN)/pytest -n 0 -m "k8s and not torture" tests/k8s/test_outages.py $(ARGS)
 
 torture-k8s: setup-dev ## the slow ones
 	@$(BIN)/pytest -n 0 -m "k8s and torture" tests/k8s $(ARGS)

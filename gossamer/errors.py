@@ -54,6 +54,10 @@ class LakeError(GossamerError):
     """The lake cannot be reached, read or written, or an object that should be there is not."""
 
 
+class LakeAwayError(LakeError):
+    """The lake cannot be reached, or not now: the same may succeed later."""
+
+
 class CrawlError(GossamerError):
     """A crawl that ended without a result: its process died, could not start, or was stopped."""
 

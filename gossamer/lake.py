@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from gossamer.errors import LakeError
+from gossamer.errors import LakeAwayError, LakeError
 from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
 
@@ -346,7 +346,7 @@ def _key(name: str) -> str:
 @contextlib.contextmanager
 def _named(action: str, place: str) -> Iterator[None]:
     """Turns what storage libraries raise into a `LakeError` that names the place and the remedy."""
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import BaseError, GenericError
 
     try:
         yield
@@ -355,9 +355,9 @@ def _named(action: str, place: str) -> Iterator[None]:
             raise LakeError(
                 f"No space left: {action} {place}. Make room and run it again; nothing was lost."
             ) from error
-        raise LakeError(
-            f"Cannot {action} {place}: {_first_line(error)}. Check that it exists and may be used."
-        ) from error
+        # What a store answers has errors of its own; of one that does not answer, after some tries, this is all.
+        kind = LakeAwayError if isinstance(error, GenericError) and "://" in place else LakeError
+        raise kind(f"Cannot {action} {place}: {_first_line(error)}. Check that it exists and may be used.") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ followed is in `gossamer.cluster.host`.
 Nothing of Kubernetes is imported before a crawl is launched: it takes seconds.
 """
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,8 @@ class KubernetesLauncher(CrawlLauncher):
         from gossamer.crawl.process import LocalHost
 
         if source.spec.workers and source.spec.workers.where == "run":
-            return LocalHost(settings)
+            # The pod may vanish, as a Job's may.
+            return LocalHost(dataclasses.replace(settings, parking="continuous"))
         from gossamer.cluster.host import KubernetesHost
         from gossamer.cluster.jobs import Jobs
 
@@ -201,7 +203,7 @@ def _put_on_last(job: "V1Job", cluster: Cluster, order: "Order", ordinal: int, m
     dagsters = get_common_labels().items()  # type: ignore[no-untyped-call]
     for metadata in (job.metadata, job.spec.template.metadata):
         said = {name: value for name, value in metadata.labels.items() if (name, value) not in dagsters}
-        metadata.labels = {**said, **labels(order.crawl, ordinal, order.run)}
+        metadata.labels = {**said, **labels(order.crawl, ordinal, order.run, lake)}
         metadata.annotations = {**(metadata.annotations or {}), **annotations(order.crawl, order.root_run, memory)}
     job.metadata.namespace = cluster.namespace
     job.metadata.owner_references = None  # a run that goes does not take its crawl with it

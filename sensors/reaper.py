@@ -1,4 +1,4 @@
-"""The sensor that clears the cluster of what runs left behind.
+"""The sensor that clears the cluster of what runs left behind: Jobs, and with them their pods (there is nothing else).
 
 What is done with which Job is in `gossamer.cluster.reap`. Only installations whose crawls run on Kubernetes have it.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from gossamer.cluster.config import Cluster
 from gossamer.lake import Lake
 from gossamer.settings import Settings
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "reaper"
 INTERVAL_SECONDS = 30
+#: Dagster keeps what a tick says in its database.
+MOST_LINES = 20
 
 
 def build_reaper_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -30,21 +33,28 @@ def build_reaper_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Removes Jobs that no run follows any more, and ends or marks their crawls. Requests no runs.",
     )
     def reaper(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from gossamer.cluster.config import Cluster
         from gossamer.cluster.jobs import Jobs
         from gossamer.cluster.reap import Seen, reap
         from gossamer.crawl.identity import Wish
 
         cluster = Cluster.load(path)
-        seen = Seen.model_validate_json(context.cursor) if context.cursor else Seen()
         with Jobs(cluster) as jobs:
-            seen, done = reap(
-                jobs, Lake(settings.lake), lambda ids: _states(context.instance, ids), seen, Wish(cluster.cancelled)
+            look = reap(
+                jobs,
+                Lake(settings.lake),
+                lambda ids: _states(context.instance, ids),
+                Seen.read(context.cursor),
+                Wish(cluster.cancelled),
             )
-        context.update_cursor(seen.model_dump_json())
-        for words in done:
+        context.update_cursor(look.seen.write())
+        for words in look.done:
             context.log.info(words)
-        return dg.SkipReason("\n".join(done) or f"Nothing to clear; {len(seen.active)} crawls run.")
+        for words in look.failed:
+            context.log.error(words)
+        said = [*look.failed, *look.done]
+        if len(said) > MOST_LINES:
+            said[MOST_LINES:] = [f"... and {len(said) - MOST_LINES} more, in the tick's log"]
+        return dg.SkipReason("\n".join(said) or f"Nothing to clear; {len(look.seen.active)} Jobs are at work.")
 
     return reaper
 

@@ -105,7 +105,7 @@ def test_names_and_labels_are_such_as_kubernetes_takes(source: str, key: str) ->
     crawl = Crawl(source, key, 12)
     name = jobs.job_name(crawl, 123)
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) and len(name) + len("-abcde") <= 63
-    for label, value in jobs.labels(crawl, 123, "run").items():
+    for label, value in jobs.labels(crawl, 123, "run", LAKE).items():
         assert re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value), (label, value)
 
 
@@ -131,7 +131,7 @@ def test_a_job_is_whole_without_any_declaration() -> None:
     assert job["metadata"]["name"] == jobs.job_name(CRAWL, 2)
     assert "ownerReferences" not in job["metadata"]
     for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
-        assert metadata["labels"] == jobs.labels(CRAWL, 2, "0b0a9c1e-run")
+        assert metadata["labels"] == jobs.labels(CRAWL, 2, "0b0a9c1e-run", LAKE)
         assert metadata["annotations"] == {
             "gossamer.io/source": "shop",
             "gossamer.io/partition": "2026-11-20|de",
@@ -306,7 +306,7 @@ def test_what_must_hold_holds_whatever_raw_configuration_says() -> None:
     }
     job = built(workers={"kubernetes": replaced})
     template = job["spec"]["template"]["metadata"]
-    assert template["labels"] == {**jobs.labels(CRAWL, 2, "0b0a9c1e-run"), "mine": "yes"}
+    assert template["labels"] == {**jobs.labels(CRAWL, 2, "0b0a9c1e-run", LAKE), "mine": "yes"}
     assert template["annotations"]["gossamer.io/crawl-id"] == CRAWL.id
     assert environment_of(job)["GOSSAMER_LAKE"] == LAKE and environment_of(job)["A"] == "1"
     assert container_of(job)["resources"] == {
@@ -487,6 +487,17 @@ def test_all_jobs_are_listed_by_one_call_that_the_api_server_answers_from_memory
     assert query == {"labelSelector": [jobs.SELECTOR], "resourceVersion": ["0"]}
 
 
+def test_the_jobs_of_another_lake_are_not_asked_for(api: Api, of_api: Jobs) -> None:
+    api.answer = items()
+    for lake in ("s3://bucket/a", "s3://bucket/a/", "s3://bucket/b"):
+        of_api.all(lake)
+    one, same, other = (query["labelSelector"] for _, _, query in api.asked)
+    assert one == same != other
+    label = built()["metadata"]["labels"][jobs.LAKE]
+    of_api.all(LAKE)
+    assert api.asked[-1][2]["labelSelector"] == [f"{jobs.SELECTOR},{jobs.LAKE}={label}"]
+
+
 def test_a_job_that_somebody_else_created_first_is_no_error(api: Api, of_api: Jobs) -> None:
     api.says(409, 'jobs.batch "x" already exists', "AlreadyExists")
     assert of_api.create(job()) is None
@@ -496,12 +507,6 @@ def test_a_job_that_somebody_else_created_first_is_no_error(api: Api, of_api: Jo
     ("status", "message", "error", "words"),
     [
         (403, 'jobs.batch is forbidden: User "system:x" cannot create resource "jobs"', ClusterError, "this right"),
-        (
-            403,
-            'jobs.batch "x" is forbidden: exceeded quota: small, requested: count/jobs',
-            QuotaError,
-            "exceeded quota",
-        ),
         (403, 'admission webhook "policy.example" denied the request: no', AdmissionRefusedError, "policy.example"),
         (400, 'admission webhook "policy.example" denied the request: no', AdmissionRefusedError, "policy.example"),
         (422, "ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no", AdmissionRefusedError, "binding"),
@@ -525,6 +530,16 @@ def test_what_passes_is_told_from_what_is_refused_in_the_clusters_own_words(
     assert type(caught.value) is error and len(str(caught.value).splitlines()) == 1
     assert message in str(caught.value) and "secret-token" not in str(caught.value)
     assert len(api.asked) == 1
+
+
+def test_a_quota_that_has_no_room_is_told_with_its_name_and_what_lacks(api: Api, of_api: Jobs) -> None:
+    what = "count/jobs.batch"
+    api.says(
+        403,
+        f'jobs.batch "x" is forbidden: exceeded quota: small, requested: {what}=1, used: {what}=5, limited: {what}=5',
+    )
+    with pytest.raises(QuotaError, match=rf"quota small has no room: {what} \(asked for 1, used 5, limit 5\)"):
+        of_api.create(job())
 
 
 def test_an_answer_that_is_not_the_apis_is_told_too(api: Api, of_api: Jobs) -> None:
@@ -586,3 +601,10 @@ def test_a_log_comes_as_lines_with_their_times(api: Api, of_api: Jobs) -> None:
     [(_, path, query)] = api.asked
     assert path.endswith("/pods/pod/log")
     assert query == {"container": ["crawl"], "follow": ["True"], "timestamps": ["True"], "sinceSeconds": ["5"]}
+
+
+def test_a_log_without_an_end_of_line_comes_in_pieces_and_is_not_held(api: Api, of_api: Jobs) -> None:
+    api.answer = b"x" * 5_000_000
+    pieces = list(of_api.log("pod"))
+    assert b"".join(pieces) == api.answer
+    assert max(map(len, pieces)) < 2_000_000

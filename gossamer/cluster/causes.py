@@ -319,7 +319,7 @@ def _death(pod: "V1Pod", terminated: "V1ContainerStateTerminated | None", place:
     if _phase(pod) == "Succeeded" or (code == 0 and _phase(pod) != "Failed"):
         return None
     if code == PAUSED or (code == INTERRUPTED and not _was_removed(pod)):
-        return ended(code, [], place)
+        return ended(code, _tail(terminated.message if terminated else None), place)
     if terminated and terminated.reason == "OOMKilled" and code != INTERRUPTED:
         return _out_of_memory(pod, terminated)
     if reason == "DeadlineExceeded":

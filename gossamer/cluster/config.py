@@ -32,7 +32,7 @@ from gossamer.pods import (
 from gossamer.source import Duration, Source, Workers
 from gossamer.strict import Strict
 
-_DOCS = "docs/kubernetes.md shows every field."
+_DOCS = "docs/kubernetes-crawls.md shows every field."
 
 
 class Spot(Strict):

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from kubernetes.client import V1Job, V1Pod
@@ -37,6 +37,8 @@ AWAY_SECONDS = 1800.0
 CANCEL_SECONDS = 20.0
 #: A pod that is to go with its node, and whose crawl was not heard of for so long, went with it.
 LOST_SECONDS = 8.0
+#: A Job that is gone was removed by another run, which notes why and makes the next one, if that comes within so long.
+GONE_SECONDS = 10.0
 
 
 @dataclass
@@ -88,16 +90,35 @@ def _was_short(death: Death) -> bool:
     return death.cause == deaths.OutOfMemoryError.cause and bool(death.memory)
 
 
+def _is_of(pod: V1Pod, job: V1Job) -> bool:
+    """Whether it is this Job's, and not one's that had its name before."""
+    return any(owner.uid == job.metadata.uid for owner in pod.metadata.owner_references or ())
+
+
+@dataclass(frozen=True)
+class _Over:
+    """The end of what was followed.
+
+    Attributes:
+        death: None where it ended well.
+        job: to be removed.
+    """
+
+    death: CrawlProcessError | None
+    job: V1Job | None = None
+
+
 @dataclass
 class _Followed:
     """One Job that is followed, from finding it to its end.
 
-    Only its newest pod counts: an earlier one was replaced while nobody looked.
+    Its newest pod says how it ends; an earlier one was replaced while nobody looked.
     """
 
     host: KubernetesHost
     order: Order
     name: str = ""
+    uid: str = ""
     _pod: V1Pod | None = None  # as last seen: an evicted one is gone a moment after its end
     _log: PodLog | None = None
     _logged: str = ""
@@ -105,6 +126,7 @@ class _Followed:
     _waits_since: float | None = None
     _gone_since: float | None = None
     _away_since: float | None = None
+    _noted: set[str] = field(default_factory=set)
 
     @property
     def jobs(self) -> Jobs:
@@ -112,12 +134,15 @@ class _Followed:
 
     def to_its_end(self) -> CrawlProcessError | None:
         """How the Job ended; None where it ended well."""
+        over: _Over | None = None
         while True:
             try:
-                ended, death = self._look()
-                self._away_since = None
-                if ended:
-                    return death
+                over = over or self._look()
+                if over and over.job:
+                    self._remove(over.job)
+                self._is_back()
+                if over:
+                    return over.death
             except ClusterAwayError as error:
                 self._wait_for_the_cluster(error)
             self._pass(POLL_SECONDS)
@@ -138,68 +163,96 @@ class _Followed:
         elif now - self._away_since > AWAY_SECONDS:
             raise error
 
-    def _look(self) -> tuple[bool, CrawlProcessError | None]:
-        """Whether the Job is over, and how it ended if not well."""
+    def _is_back(self) -> None:
+        """While the cluster was away, no pod could start."""
+        if self._away_since is not None and self._waits_since is not None:
+            self._waits_since += time.monotonic() - self._away_since
+        self._away_since = None
+
+    def _look(self) -> _Over | None:
+        """How the Job ended, if it is over."""
         if not self.name:
             return self._find()
         job = self.jobs.get(self.name)
-        if job is None or job.metadata.deletion_timestamp:
+        if job is None or job.metadata.deletion_timestamp or job.metadata.uid != self.uid:
             return self._gone()
         self._gone_since = None
-        pods = self.jobs.pods(self.name)
+        pods = self._pods(job)
         self._follow_log(pods)
+        self._note(job, pods[:-1])
         if causes.is_over(job):
-            return True, self._end(job, causes.death_of_job(job, pods or self._seen()))
+            return self._end(job, causes.death_of_job(job, pods or self._seen()))
         if pods:
             self._pod = pods[-1]
         if self._pod is not None and (ended := causes.end_of_pod(self._pod, is_gone=not pods)):
-            return True, self._end(job, ended.death)
+            return self._end(job, ended.death)
         if self._pod is not None and causes.goes_with_its_node(self._pod) and self.order.silence() > LOST_SECONDS:
-            return True, self._end(job, causes.lost(self._pod))
+            return self._end(job, causes.lost(self._pod))
         return self._judge_start(job, pods)
+
+    def _pods(self, job: V1Job) -> list[V1Pod]:
+        return [pod for pod in self.jobs.pods(job.metadata.name) if _is_of(pod, job)]
 
     def _seen(self) -> list[V1Pod]:
         return [self._pod] if self._pod is not None else []
 
+    def _note(self, job: V1Job, pods: Sequence[V1Pod]) -> None:
+        """Keeps the deaths of pods that ended while nobody looked: how much memory did not suffice, say."""
+        for pod in pods:
+            ended = causes.end_of_pod(pod)
+            if ended is None or pod.metadata.uid in self._noted:
+                continue
+            self._noted.add(pod.metadata.uid)
+            if ended.death and ended.death.exit_code != PAUSED:
+                self.order.note(_with_memory(ended.death, job))
+
     # -- its beginning ------------------------------------------------------------------------------------------------
 
-    def _find(self) -> tuple[bool, CrawlProcessError | None]:
+    def _find(self) -> _Over | None:
         """Attaches to the crawl's active Job, or makes the next one."""
         known = self.jobs.of_crawl(self.order.crawl)
         active = next((job for job in reversed(known) if _is_active(job)), None)
         if active is None:
+            if known:
+                self._note(known[-1], self._pods(known[-1]))
             memory = self.host.next_memory(self.order.deaths())
             ordinal = ordinal_of(known[-1]) + 1 if known else 1
             try:
                 active = self.jobs.create(self.host.build(self.order, ordinal, memory))
-            except CrawlProcessError as refused:
-                return True, refused
-        if active is not None:  # else another run was faster: the next look finds its Job
-            self.name = active.metadata.name
-        return False, None
+            except CrawlProcessError as refused:  # a quota may still count the Job before
+                return self._judge_waiting(refused)
+        if active is None:  # another run was faster: the next look finds its Job
+            return self._judge_waiting(None)
+        self.name, self.uid = active.metadata.name, active.metadata.uid
+        return None
 
-    def _judge_start(self, job: V1Job, pods: Sequence[V1Pod]) -> tuple[bool, CrawlProcessError | None]:
+    def _judge_start(self, job: V1Job, pods: Sequence[V1Pod]) -> _Over | None:
         """Whether the Job has to be given up because no pod of it starts."""
-        now = time.monotonic()
         if any(causes.has_started(pod) for pod in pods[-1:]):
             self._waits_since = None
-            return False, None
-        if self._waits_since is None:
-            self._waits_since = now
-        waited = now - self._waits_since
-        if waited < POLL_SECONDS:
-            return False, None
-        waiting = self._why_it_waits(job, pods)
+            return None
+        if self._waited() < POLL_SECONDS:
+            return None
+        return self._judge_waiting(self._why_it_waits(job, pods), job)
+
+    def _judge_waiting(self, waiting: CrawlProcessError | None, job: V1Job | None = None) -> _Over | None:
+        """Whether that what it waits for has to be given up."""
         if waiting is not None:
             self._say(str(waiting))
-        is_late = waited > self.host.start_within
+        is_late = self._waited() > self.host.start_within
         if not is_late and not (waiting and causes.is_hopeless(waiting)):
-            return False, None
-        self._remove_job(job)
+            return None
         told = waiting or deaths.NeverScheduledError("no pod of it started, and the cluster does not say why.")
         if is_late:
             told.words += f" It was waited for {self.host.start_within:.0f} s."
-        return True, told
+        return _Over(told, job)
+
+    def _waited(self) -> float:
+        """Seconds since it is waited for a pod that starts."""
+        now = time.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        return now - self._waits_since
 
     def _why_it_waits(self, job: V1Job, pods: Sequence[V1Pod]) -> CrawlProcessError | None:
         try:
@@ -233,31 +286,30 @@ class _Followed:
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
-    def _gone(self) -> tuple[bool, CrawlProcessError | None]:
+    def _gone(self) -> _Over | None:
         """Of a Job that was deleted: by another run that goes on with the next one, or by somebody."""
         now = time.monotonic()
         if any(_is_active(job) for job in self.jobs.of_crawl(self.order.crawl)):
             self.name, self._pod, self._waits_since, self._gone_since = "", None, None, None
-            return False, None
+            return None
         if self._gone_since is None:
             self._gone_since = now
-        if now - self._gone_since < POLL_SECONDS:
-            return False, None
-        return True, deaths.RemovedError(f"its Job {self.name} was deleted. {deaths.KEPT}")
+        if now - self._gone_since < GONE_SECONDS:
+            return None
+        return _Over(deaths.RemovedError(f"its Job {self.name} was deleted. {deaths.KEPT}", id=self.uid))
 
-    def _end(self, job: V1Job, death: CrawlProcessError | None) -> CrawlProcessError | None:
+    def _end(self, job: V1Job, death: CrawlProcessError | None) -> _Over:
         """How it ended. The Job is kept only for people who look for a fault; the next one need not wait for it."""
         if isinstance(death, deaths.OutOfMemoryError):
-            death.memory = memory_of(job) or death.memory
+            death = _with_memory(death, job)
             known = [*self.order.deaths(), Death(cause=death.cause, words="", memory=death.memory)]
             death.passes = parse_quantity(self.host.next_memory(known)) > parse_quantity(death.memory)
         would_go_on = not causes.is_over(job) and self._pod is not None and causes.is_disrupted(self._pod)
-        if death is None or death.passes or death.exit_code == PAUSED or would_go_on:
-            self._remove_job(job)
-        return death
+        is_kept = death is not None and not death.passes and death.exit_code != PAUSED and not would_go_on
+        return _Over(death, None if is_kept else job)
 
-    def _remove_job(self, job: V1Job) -> None:
-        self.jobs.delete(self.name, uid=job.metadata.uid)
+    def _remove(self, job: V1Job) -> None:
+        self.jobs.delete(job.metadata.name, uid=job.metadata.uid)
         if self._pod is not None and causes.goes_with_its_node(self._pod):  # nobody else would ever remove it
             self.jobs.force_delete_pod(self._pod.metadata.name, uid=self._pod.metadata.uid)
 
@@ -271,10 +323,15 @@ class _Followed:
                 self._wait_and_remove(job, deadline)
 
     def _wait_and_remove(self, job: V1Job, deadline: float) -> None:
-        name = job.metadata.name
         while time.monotonic() < deadline:
-            pods = self.jobs.pods(name)
-            if not any(causes.has_started(pod) and not causes.end_of_pod(pod) for pod in pods):
+            if not any(causes.has_started(pod) and not causes.end_of_pod(pod) for pod in self._pods(job)):
                 break  # it has nothing to end any more, or nothing yet
             time.sleep(0.5)
-        self.jobs.delete(name, uid=job.metadata.uid)
+        self._remove(job)
+
+
+def _with_memory(death: CrawlProcessError, job: V1Job) -> CrawlProcessError:
+    """Of one that ran out of memory, how much it had, as it was declared."""
+    if isinstance(death, deaths.OutOfMemoryError):
+        death.memory = memory_of(job) or death.memory
+    return death

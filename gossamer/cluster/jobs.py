@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gossamer.cluster.config import Cluster
-from gossamer.crawl.deaths import AdmissionRefusedError, QuotaError
 from gossamer.crawl.identity import Crawl
 from gossamer.errors import ConfigurationError, GossamerError
 
@@ -26,6 +25,7 @@ CONTAINER = "crawl"
 #: Selects all that launchers make.
 SELECTOR = "app.kubernetes.io/part-of=gossamer,app.kubernetes.io/component=crawl"
 
+LAKE = "gossamer.io/lake"
 SOURCE = "gossamer.io/source"
 PARTITION = "gossamer.io/partition"
 CRAWL = "gossamer.io/crawl"
@@ -42,8 +42,8 @@ _NAME_LENGTH = 63
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: An API server that has just begun answers so what it will soon allow.
 _NOT_READY = "not yet ready to handle request"
-_QUOTA = "exceeded quota"
-_ADMISSION = re.compile(r"admission webhook|denied the request|denied request|violates PodSecurity|ValidatingAdmission")
+#: A line of a log that is longer comes in pieces: a crawl may print what has no end.
+_LONGEST_LINE = 1 << 20
 
 
 class ClusterError(GossamerError):
@@ -78,11 +78,17 @@ def job_name(crawl: Crawl, ordinal: int) -> str:
     return f"{start.rstrip('-')}{end}"
 
 
-def labels(crawl: Crawl, ordinal: int, run_id: str) -> dict[str, str]:
+def lake_hash(uri: str) -> str:
+    """Eight hexadecimal digits that stand for a lake: the Jobs of other lakes are other installations'."""
+    return hashlib.sha256(uri.removeprefix("file://").rstrip("/").encode()).hexdigest()[:8]
+
+
+def labels(crawl: Crawl, ordinal: int, run_id: str, lake: str) -> dict[str, str]:
     """What a Job and its pods are found by. Values are changed to be labels; the annotations have the exact ones."""
     return {
         "app.kubernetes.io/part-of": "gossamer",
         "app.kubernetes.io/component": "crawl",
+        LAKE: lake_hash(lake),
         SOURCE: _label(crawl.source),
         PARTITION: _label(crawl.key),
         CRAWL: crawl_hash(crawl),
@@ -181,21 +187,25 @@ class Jobs:
             ).items
         return sorted((job for job in found if crawl_of(job) == crawl), key=ordinal_of)
 
-    def all(self) -> "list[V1Job]":
-        """The Jobs of all crawls, from the API server's cache: one call, which may be a moment behind."""
+    def all(self, lake: str = "") -> "list[V1Job]":
+        """The Jobs of all crawls, from the API server's cache: one call, which may be a moment behind.
+
+        Args:
+            lake: only of crawls into this lake; "": of whatever lake.
+        """
         with self._asking("list the Jobs of crawls"):
             return list(
                 self._batch.list_namespaced_job(
-                    self.namespace, label_selector=SELECTOR, resource_version="0", _request_timeout=TIMEOUTS
+                    self.namespace, label_selector=_selector(lake), resource_version="0", _request_timeout=TIMEOUTS
                 ).items
             )
 
-    def all_pods(self) -> "list[V1Pod]":
+    def all_pods(self, lake: str = "") -> "list[V1Pod]":
         """The pods of all crawls, as `all` gives the Jobs."""
         with self._asking("list the pods of crawls"):
             return list(
                 self._core.list_namespaced_pod(
-                    self.namespace, label_selector=SELECTOR, resource_version="0", _request_timeout=TIMEOUTS
+                    self.namespace, label_selector=_selector(lake), resource_version="0", _request_timeout=TIMEOUTS
                 ).items
             )
 
@@ -212,7 +222,7 @@ class Jobs:
             AdmissionRefusedError, QuotaError: the cluster's rules, or the namespace's quota, do not admit it.
         """
         name = job.metadata.name
-        with self._asking(f"create the Job {name}"), _nothing_if_exists(), _causes_of_death(name):
+        with self._asking(f"create the Job {name}"), _nothing_if_exists(), _refusals_as_causes():
             return self._batch.create_namespaced_job(self.namespace, job, _request_timeout=TIMEOUTS)
         return None
 
@@ -251,7 +261,8 @@ class Jobs:
     def force_delete_pod(self, name: str, *, uid: str | None = None) -> None:
         """Removes a pod without waiting for its node to say that its processes ended; nothing where it is gone.
 
-        Its Job can then replace it. On a node that was lost its process may still run: it is fenced (`identity`).
+        While its Job is there, the pod stays all the same, and nothing takes its place: the Job waits for the node. So
+        delete the Job first. On a node that was lost the process may still run: it is fenced (`identity`).
 
         Args:
             uid: of the pod that is meant.
@@ -315,13 +326,24 @@ def _moment(event: "CoreV1Event") -> datetime.datetime:
     return moment
 
 
+def _selector(lake: str) -> str:
+    return f"{SELECTOR},{LAKE}={lake_hash(lake)}" if lake else SELECTOR
+
+
 def _lines(response: _Response) -> Iterator[bytes]:
-    rest = b""
+    begun: list[bytes] = []  # pieces of a line without its end, joined once
+    length = 0
     for chunk in response.stream(65_536):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        length += len(first)
+        if others or length > _LONGEST_LINE:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = others[-1:]
+            length = len(begun[0]) if begun else 0
+    if length:
+        yield b"".join(begun)
 
 
 @contextlib.contextmanager
@@ -349,18 +371,17 @@ def _nothing_if_exists() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _causes_of_death(name: str) -> Iterator[None]:
+def _refusals_as_causes() -> Iterator[None]:
     """What cluster and namespace do not allow is why a crawl has no process."""
     from kubernetes.client import ApiException
+
+    from gossamer.cluster import causes  # which imports this module
 
     try:
         yield
     except ApiException as error:
-        said = _message(error)
-        if _QUOTA in said:
-            raise QuotaError(f"the namespace's quota does not admit the Job {name}: {said}.") from error
-        if _ADMISSION.search(said):
-            raise AdmissionRefusedError(f"the cluster does not admit the Job {name}: {said}.") from error
+        if cause := causes.refusal(_message(error)):
+            raise cause from error
         raise
 
 

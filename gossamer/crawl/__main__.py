@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from gossamer.crawl.process import ERROR_PREFIX, INTERRUPTED, PAUSED
 from gossamer.crawl.text import printable
-from gossamer.errors import ConfigurationError, GossamerError, PartitionKeyError, SourceError
+from gossamer.errors import ConfigurationError, GossamerError, LakeAwayError, PartitionKeyError, SourceError
 from gossamer.settings import Settings
 
 #: How long the crawl may take to stop when its parent is gone.
@@ -26,6 +26,9 @@ ORPHAN_SECONDS = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _options(arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until `run` has its own: the first process of a container ignores what it has no handler for.
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
     parent = _Parent(options.scratch)
     if options.attached:
         threading.Thread(target=parent.follow, name="parent", daemon=True).start()
@@ -76,8 +79,8 @@ def _crawl(options: argparse.Namespace) -> int:
         )
     except (UnusableSourceError, SourceError, ConfigurationError, PartitionKeyError) as error:
         return _say(error, 2)
-    except (FencedError, SupersededError) as error:
-        return _say(error, INTERRUPTED)
+    except (FencedError, SupersededError, LakeAwayError) as error:
+        return _say(error, INTERRUPTED)  # nothing is wrong with the crawl: another launch goes on
     except GossamerError as error:
         return _say(error, 1)
     except Interrupted:

@@ -103,18 +103,18 @@ def ended(code: int, tail: list[str], place: str = "") -> CrawlProcessError | No
     """
     if code == 0:
         return None
+    said = next((line.removeprefix(ERROR_PREFIX) for line in reversed(tail) if line.startswith(ERROR_PREFIX)), None)
     if code in (INTERRUPTED, PAUSED):
-        return deaths.InterruptedCrawlError(
-            f"interrupted before it was over; {_lower(KEPT)}", exit_code=code, place=place
-        )
+        why = f" ({said.rstrip('.')})" if said else ""
+        words = f"interrupted before it was over{why}; {_lower(KEPT)}"
+        return deaths.InterruptedCrawlError(words, exit_code=code, place=place)
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
         memory = " (often: out of memory)" if -code == signal.SIGKILL else ""
         words = f"its process was killed by signal {-code}, {name}{memory}; {_lower(KEPT)}"
         return deaths.KilledError(_with_tail(words, tail, _TAIL_LINES_OF_KILLED), exit_code=code, place=place)
-    said = next((line for line in reversed(tail) if line.startswith(ERROR_PREFIX)), None)
     if said:
-        return deaths.ExitedError(said.removeprefix(ERROR_PREFIX), exit_code=code, place=place)
+        return deaths.ExitedError(said, exit_code=code, place=place)
     words = _with_tail(f"its process ended with exit code {code}; {_lower(KEPT)}", tail, _TAIL_LINES)
     return deaths.ExitedError(words, exit_code=code, place=place)
 

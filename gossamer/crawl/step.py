@@ -11,25 +11,28 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 
 from gossamer.crawl import deaths, identity, life
 from gossamer.crawl.deaths import CrawlProcessError
 from gossamer.crawl.life import Action, Crawl, Wish
 from gossamer.crawl.process import PAUSED, LocalHost
 from gossamer.crawl.progress import COMMITTING, Progress, read_progress
-from gossamer.errors import CrawlError, LakeError
+from gossamer.errors import CrawlError, LakeAwayError, LakeError
 from gossamer.lake import Lake
 from gossamer.manifest import Manifest
 from gossamer.settings import Settings
 from gossamer.source import Source
 
 _log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 #: How often one step starts a process again for a crawl that was interrupted, and that saw no new page since.
 RELAUNCHES = 10
 #: How long a crawl that has reached `limits.duration` may take to end: requests in flight are waited for.
 OVERTIME_SECONDS = 120.0
+#: How long the lake may be away, once the step has its crawl, before it gives up.
+LAKE_AWAY_SECONDS = 1800.0
 _POLL_SECONDS = 1.0
 _ATTACH_SECONDS = 5.0
 
@@ -52,6 +55,7 @@ class Order:
         say: to be told what those who wait should know (why the process does not start).
         silence: seconds since the crawl's process was last heard of; infinite before its first word.
         deaths: those of the crawl so far.
+        note: keeps the death of a process that nobody followed with the crawl.
     """
 
     source: Source
@@ -65,6 +69,7 @@ class Order:
     say: Callable[[str], None]
     silence: Callable[[], float]
     deaths: Callable[[], list[deaths.Death]]
+    note: Callable[[CrawlProcessError], None] = lambda death: None
 
 
 class Host(Protocol):
@@ -107,6 +112,8 @@ def run_crawl(
     The crawl is begun or resumed in a process of its own, which is started again where it is interrupted; or another
     run's process is waited for; or the crawl is over already (`life.find`). The manifest's `layer` says where the rows
     are: `raw`, or `incomplete` where the books did not close.
+
+    A lake that is away when the step begins fails it; later it is waited for.
 
     Left by anything but an `Exception`, the run was cancelled, or its process is only told to end. Cancelled, the crawl
     is asked to end, unless other runs wait for it too. However it is left, a child process ends.
@@ -182,21 +189,31 @@ class _Step:
     on_cancel: Wish = Wish.STOP
     relaunches: int = 0
     _told: float = field(default=0.0, init=False)
+    _heard: float = field(default=-math.inf, init=False)  # when that was new here: clocks of machines differ
     _attached: float = field(default=0.0, init=False)
     _told_pages: int = field(default=0, init=False)
     _pages_before: int = field(default=0, init=False)
 
     def manifest(self, fresh: bool) -> Manifest:
+        found = self._find(fresh)
         is_first = True
-        while True:
-            found = life.find(self.lake, self.source.name, self.key, self.root_run, fresh)
-            if found.manifest:
-                return found.manifest
-            self.attend(found.crawl, found.action, is_first=is_first)
-            manifest = life.result(self.lake, found.crawl)
-            if manifest and not found.is_closing and not life.is_cancelled(self.lake, found.crawl, manifest):
-                return manifest
+        while not (manifest := found.manifest or self._result(found, is_first=is_first)):
             is_first = False
+            found = self._patiently(lambda: self._find(fresh))
+        return manifest
+
+    def _find(self, fresh: bool) -> life.Found:
+        return life.find(self.lake, self.source.name, self.key, self.root_run, fresh)
+
+    def _result(self, found: life.Found, *, is_first: bool) -> Manifest | None:
+        """What the crawl comes to, if that is this run's."""
+
+        def result() -> Manifest | None:
+            manifest = life.result(self.lake, found.crawl)
+            return manifest if manifest and not life.is_cancelled(self.lake, found.crawl, manifest) else None
+
+        self.attend(found.crawl, found.action, is_first=is_first)
+        return None if found.is_closing else self._patiently(result)
 
     def attend(self, crawl: Crawl, action: Action, *, is_first: bool) -> None:
         """Follows the crawl's process, or one that it has started, until it is gone.
@@ -220,12 +237,12 @@ class _Step:
         """A run that comes to a paused crawl resumes it; one that saw it being paused does not."""
         if is_first:
             life.wake(self.lake, crawl, by=f"run {self.run}")
-        elif (control := life.read_control(self.lake, crawl)) and control.wish is Wish.PAUSE:
-            raise self._paused(crawl)
+        elif (control := self._control(crawl)) and control.wish is Wish.PAUSE:
+            raise self._paused(control)
 
     def _follow(self, crawl: Crawl) -> None:
         try:
-            while life.is_live(self.lake, crawl):
+            while self._patiently(lambda: life.is_live(self.lake, crawl)):
                 self._tell(crawl)
                 time.sleep(_POLL_SECONDS)
             self._tell(crawl)
@@ -245,8 +262,9 @@ class _Step:
             cancel=lambda: self._cancel(crawl),
             is_overdue=lambda seconds: self._is_overdue(crawl, seconds),
             say=lambda words: self.on_trouble(f"{self._name}: {words}"),
-            silence=lambda: self._silence(crawl),
-            deaths=lambda: deaths.noted(self.lake, crawl),
+            silence=lambda: time.monotonic() - self._heard,
+            deaths=lambda: self._patiently(lambda: deaths.noted(self.lake, crawl)),
+            note=lambda death: self._note(crawl, death),
         )
 
     def _judge(self, crawl: Crawl, death: CrawlProcessError | None) -> None:
@@ -255,7 +273,7 @@ class _Step:
         Raises:
             CrawlPausedError, CrawlProcessError: neither.
         """
-        if life.result(self.lake, crawl):  # the manifest is the truth, whatever came after it
+        if self._patiently(lambda: life.result(self.lake, crawl)):  # the manifest is the truth, whatever came after it
             if death and not death.passes:
                 _log.warning("%s is over; its process did not end well after that: %s", self._name, death)
             return
@@ -263,13 +281,14 @@ class _Step:
             death = deaths.NoResultError(
                 f"its process ended without a result; its own code may have ended it (os._exit). {deaths.KEPT}"
             )
+        control = self._control(crawl)
+        if death.passes and control and control.wish is Wish.PAUSE:  # it rests, however its process went
+            raise self._paused(control)
         if death.exit_code == PAUSED:
-            control = life.read_control(self.lake, crawl)
-            if control is None or control.wish is Wish.PAUSE:  # else it was resumed or stopped in the meantime
-                raise self._paused(crawl)
-            return
-        with contextlib.suppress(LakeError):  # it is said, too
-            deaths.note(self.lake, crawl, death)
+            if control is None:
+                raise self._paused(control)
+            return  # it was resumed or stopped in the meantime
+        self._note(crawl, death)
         if self._told_pages > self._pages_before:  # it gets on
             self.relaunches, self._pages_before = 0, self._told_pages
         if death.passes and self.relaunches < RELAUNCHES:
@@ -281,8 +300,33 @@ class _Step:
         death.crawl = self._name
         raise death
 
-    def _paused(self, crawl: Crawl) -> CrawlPausedError:
-        control = life.read_control(self.lake, crawl)
+    def _note(self, crawl: Crawl, death: CrawlProcessError) -> None:
+        with contextlib.suppress(LakeError):  # it is said, too
+            self._patiently(lambda: deaths.note(self.lake, crawl, death))
+
+    def _control(self, crawl: Crawl) -> life.Control | None:
+        return self._patiently(lambda: life.read_control(self.lake, crawl))
+
+    def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What the lake answers; where it is away for a while, once it is back.
+
+        Raises:
+            LakeError: it refuses, or is away for too long.
+        """
+        until = math.inf
+        while True:
+            try:
+                return ask()
+            except LakeAwayError as error:
+                now = time.monotonic()
+                if now > until:
+                    raise
+                if until == math.inf:
+                    until = now + LAKE_AWAY_SECONDS
+                    self.on_trouble(f"{self._name}: the lake is away, and is asked again: {error}")
+            time.sleep(_POLL_SECONDS)
+
+    def _paused(self, control: life.Control | None) -> CrawlPausedError:
         by = f" by {control.by}" if control and control.by else ""
         why = f" ({control.why})" if control and control.why else ""
         return CrawlPausedError(
@@ -300,13 +344,9 @@ class _Step:
             self._attach(crawl)
         said = read_progress(self.lake, self.source.name, self.key)
         if said and said.generation == crawl.generation and said.told_at != self._told:
-            self._told, self._told_pages = said.told_at, said.pages
+            self._told, self._told_pages, self._heard = said.told_at, said.pages, time.monotonic()
             if self.on_progress:
                 self.on_progress(said)
-
-    def _silence(self, crawl: Crawl) -> float:
-        said = read_progress(self.lake, self.source.name, self.key)
-        return time.time() - said.told_at if said and said.generation == crawl.generation else math.inf
 
     def _attach(self, crawl: Crawl) -> None:
         self._attached = time.monotonic()

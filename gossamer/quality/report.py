@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import polars as pl
 
+from gossamer import __version__
 from gossamer.manifest import CheckResult, Manifest
 from gossamer.quality import words
 from gossamer.source import Source
@@ -69,7 +69,7 @@ def render(source: Source, manifests: Mapping[str, Manifest], sample: pl.DataFra
         sample=_sample(source, sample),
         provenance=_provenance(ordered, sample),
         written=_moment(max((manifest.written_at for manifest in ordered), default=datetime.now(UTC))),
-        gossamer=version("gossamer"),
+        gossamer=__version__,
     )
 
 

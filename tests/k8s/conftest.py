@@ -4,13 +4,16 @@ Each test here is marked `k8s`, `service` and `slow`: `make test-k8s` runs them,
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.k8s import images, servers
 from tests.k8s.cluster import Cluster, find
+from tests.k8s.crawls import ClusterTrial, New
 from tests.k8s.servers import S3Server, Site
+from tests.torture.crawls import Truth, truth
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 300
@@ -88,3 +91,26 @@ def s3(cluster: Cluster) -> Iterator[S3Server]:
     """S3 on this machine, shared: keep to a prefix of your own, and bring it back if you stop it (`away`)."""
     with servers.s3_server(cluster) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """The crawl on this machine that nobody disturbed."""
+    return truth(tmp_path_factory.mktemp("known") / "crawl")
+
+
+@pytest.fixture
+def new(
+    cluster: Cluster,
+    namespace: str,
+    image: str,
+    site: Site,
+    s3: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[New]:
+    """Makes the test's crawl; the arguments are fields of the cluster's declaration."""
+    for name, value in s3.here.env().items():
+        monkeypatch.setenv(name, value)
+    with ThreadPoolExecutor(4) as pool:
+        yield lambda **fields: ClusterTrial(cluster, namespace, image, site, s3, tmp_path / "crawl", pool, **fields)

@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +28,13 @@ from resources.kubernetes import KubernetesLauncher
 from tests.k8s import pods
 from tests.k8s.cluster import Cluster
 from tests.k8s.servers import S3Server, Site
-from tests.torture.crawls import KEY, NAME, Trial
+from tests.torture.crawls import KEY, NAME, Trial, Truth
 
 STEP_SECONDS = 240
+#: Fetching goes on so many seconds after the cluster says that the pod or the node is gone, or the part is back.
+AGAIN_SECONDS = 60
+#: A page takes so long: then there is time to disturb the crawl.
+LATENCY_SECONDS = 0.3
 
 
 @dataclass
@@ -137,6 +141,10 @@ class ClusterTrial(Trial):
         )
         return step
 
+    def faults(self, known: Truth) -> list[str]:
+        """In words, what is not as in the crawl that nobody disturbed."""
+        return self.outcome().differences(known.outcome)
+
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def pods(self) -> list[Any]:
@@ -192,3 +200,7 @@ def _command(process: int) -> bytes:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+#: Makes a test's crawl; the arguments are fields of the cluster's declaration.
+New = Callable[..., ClusterTrial]

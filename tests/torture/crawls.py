@@ -97,6 +97,7 @@ class Trial:
 
     def __init__(self, folder: Path, site: Site, *, parking: str, lake: Path | str | None, crawls: Path | None) -> None:
         self.site = site
+        self.name = NAME
         self.folder = folder
         source = folder / "sources" / NAME
         shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,7 +108,10 @@ class Trial:
         own = {"PYTHONPATH": _python_path(), "PYTHONFAULTHANDLER": "1"}
         self.environ = {**os.environ, **self.settings.environ(), **environ, **own}
         self.lake = Lake(self.settings.lake)
-        self.crawl = Crawl(NAME, KEY, 1)
+
+    @property
+    def crawl(self) -> Crawl:
+        return Crawl(self.name, KEY, 1)
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -159,24 +163,24 @@ class Trial:
     # -- what came of it ------------------------------------------------------------------------------------------
 
     def manifest(self, layer: str = "raw") -> Manifest:
-        if layer == "raw" and (failed := self.lake.manifest(INCOMPLETE, NAME, KEY)):
+        if layer == "raw" and (failed := self.lake.manifest(INCOMPLETE, self.name, KEY)):
             raise AssertionError(f"the books do not close: {[check.summary for check in failed.checks]}")
-        return self.lake.current(layer, NAME, KEY)
+        return self.lake.current(layer, self.name, KEY)
 
     def outcome(self, layer: str = "raw") -> Outcome:
         manifest = self.manifest(layer)
         assert manifest.crawl_id == self.crawl.id
         books = manifest.notes["books"]
         requests = {name: value for name, value in books["requests"].items() if name != "duplicates"}
-        dead = self.lake.scan("dead_letters", NAME, KEY).select("url", "reason").collect()
+        dead = self.lake.scan("dead_letters", self.name, KEY).select("url", "reason").collect()
         letters = Counter((url.removeprefix(self.site.url), reason) for url, reason in dead.iter_rows())
         closed = books["audit"]["closed"] and requests["pending"] == 0
         return Outcome(self.rows(layer), requests, books["records"], books["unserialisable"], closed, letters)
 
     def rows(self, layer: str = "raw") -> Rows:
-        frame = self.lake.scan(layer, NAME, KEY).drop("_fetched_at").collect()
+        frame = self.lake.scan(layer, self.name, KEY).drop("_fetched_at").collect()
         return Counter(
-            json.dumps(row, sort_keys=True, ensure_ascii=False).replace(self.site.url, "")
+            json.dumps(row, sort_keys=True, ensure_ascii=False).replace(self.site.url, "").replace(self.name, NAME)
             for row in frame.iter_rows(named=True)
         )
 
