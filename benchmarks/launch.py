@@ -30,6 +30,7 @@ from gossamer.crawl.life import Crawl
 from tests.k8s import cluster as clusters
 from tests.k8s import images, servers
 from tests.k8s.crawls import ClusterTrial
+from tests.k8s.servers import Site
 from tests.torture.crawls import NAME
 from tests.torture.site import Plan
 
@@ -91,7 +92,7 @@ def measured(rounds: int) -> list[Launch]:
         node = {"kubernetes.io/hostname": cluster.core.list_node().items[0].metadata.labels["kubernetes.io/hostname"]}
         image = images.gossamer(cluster)
         crawl = ClusterTrial(cluster, namespace, image, site, s3, folder / "crawl", pool, node_selector=node)
-        bench = _Bench(crawl)
+        bench = _Bench(crawl, site)
         bench.launch(0)
         return [bench.round(number) for number in range(1, rounds + 1)]
 
@@ -99,8 +100,8 @@ def measured(rounds: int) -> list[Launch]:
 class _Bench:
     """Launches crawls and their peers, one after the other."""
 
-    def __init__(self, crawl: ClusterTrial) -> None:
-        self._crawl = crawl
+    def __init__(self, crawl: ClusterTrial, site: Site) -> None:
+        self._crawl, self._site = crawl, site
         self._job: dict[str, Any] = {}
 
     def round(self, number: int) -> Launch:
@@ -128,7 +129,7 @@ class _Bench:
         worker = read_worker(crawl.lake, Crawl(NAME, key, 1), 1)
         assert worker
         crawl.cluster.wait_for("a clear namespace", crawl.is_clear, seconds=60)
-        return said["began"], said["made"], worker.started_at, said["began"] + crawl.site.next_after(said["began"])
+        return said["began"], said["made"], worker.started_at, said["began"] + self._site.next_after(said["began"])
 
     def peer(self, number: int) -> float:
         """Seconds from where the same Job is created with another command to its request."""
@@ -140,7 +141,7 @@ class _Bench:
         job["spec"]["template"]["spec"]["containers"][0]["command"] = ["python", "-c", ASK.format(host, port, PEER)]
         made = time.time()
         crawl.cluster.batch.create_namespaced_job(crawl.namespace, job)
-        seconds = crawl.site.next_after(made)
+        seconds = self._site.next_after(made)
         crawl.cluster.batch.delete_namespaced_job(name, crawl.namespace, propagation_policy="Background")
         crawl.cluster.wait_for("the peer's end", lambda: not crawl.cluster.pods(crawl.namespace), seconds=60)
         return seconds

@@ -62,6 +62,7 @@ class KubernetesLauncher(CrawlLauncher):
         needs = cluster.needs(source)
         return KubernetesHost(
             Jobs(cluster),
+            settings.lake,
             lambda order, ordinal, memory: build_job(cluster, order, ordinal, memory, settings.lake),
             needs.memory,
             needs.start_within.total_seconds(),
@@ -114,7 +115,7 @@ def build_job(cluster: Cluster, order: "Order", ordinal: int, memory: str, lake:
     job: V1Job = construct_dagster_k8s_job(
         DagsterK8sJobConfig(job_image=needs.image, image_pull_policy=cluster.image_pull_policy),
         args=None,
-        job_name=job_name(order.crawl, ordinal),
+        job_name=job_name(order.crawl, ordinal, lake),
         user_defined_k8s_config=merged.run_k8s_config,
     )
     _put_on_last(job, cluster, order, ordinal, memory, lake)

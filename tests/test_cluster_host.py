@@ -25,7 +25,7 @@ import polars as pl
 import pytest
 
 from gossamer import declarations
-from gossamer.cluster import causes, host, logs
+from gossamer.cluster import causes, host, jobs, logs
 from gossamer.crawl import deaths, identity, life, process, step
 from gossamer.crawl.deaths import CrawlProcessError
 from gossamer.crawl.life import Crawl, Wish
@@ -241,7 +241,9 @@ class Installation:
         source = declarations.load(settings.sources)["s"]
         launcher = KubernetesLauncher(sources=str(settings.sources), lake=settings.lake, kubernetes=str(self.file))
         where = launcher.host(settings, source)
-        return run_crawl(settings, source, KEY, run_id=run, **{"host": where, "on_trouble": self.said.append, **options})
+        return run_crawl(
+            settings, source, KEY, run_id=run, **{"host": where, "on_trouble": self.said.append, **options}
+        )
 
     # what a crawl's process does
 
@@ -250,32 +252,42 @@ class Installation:
         pod = self.fake.pod(job, "evicted-api-terminating")
         self.fake.pods[pod]["metadata"].pop("deletionTimestamp")
         self.fake.pods[pod]["status"]["conditions"] = []
-        self.works()
+        self.launch(pod)
+        self.say()
         return pod
 
-    def works(self, pages: int = 0, ahead: float = 0.0) -> None:
-        """It says so."""
-        launch = life.newest_launch(self.lake, CRAWL) or life.claim_launch(self.lake, CRAWL, {})
-        said = Progress(generation=1, launch=launch, told_at=time.time() + ahead, pages=pages)
+    def launch(self, pod: str) -> None:
+        """The process in this pod claims the next launch."""
+        number = life.newest_launch(self.lake, CRAWL) + 1
+        worker = identity.Worker(pid=1, host=pod, pids="of the pod", born="1", started_at=time.time())
+        self.lake.put(f"{CRAWL.folder}/launches/{number:06}.json", worker.model_dump_json().encode())
+
+    def say(self, state: str = "running", pages: int = 0, ahead: float = 0.0) -> None:
+        """What the newest launch tells."""
+        launch = life.newest_launch(self.lake, CRAWL)
+        said = Progress(generation=1, launch=launch, told_at=time.time() + ahead, pages=pages, state=state)
         self.lake.put(progress_path("s", KEY), said.model_dump_json().encode())
 
     def completes(self, job: str) -> None:
         """It comes to its end, and so does its Job."""
-        self.commit()
-        self.fake.pod(job, "exit-0")
-        self.fake.end(job, "exit-0")
+        with self.fake.lock:
+            self.launch(self.fake.pod(job, "exit-0"))
+            self.commit()
+            self.fake.end(job, "exit-0")
 
-    def commit(self, state: str = "complete") -> Manifest:
-        notes = {"books": {"generation": 1, "state": state}}
+    def commit(self) -> None:
+        """The crawl is over."""
+        notes = {"books": {"generation": 1, "state": "complete"}}
         with stage(pl.DataFrame({"n": [1]})) as staged:
-            return self.lake.commit("raw", "s", KEY, staged, notes=notes, crawl_id=CRAWL.id)
+            self.lake.commit("raw", "s", KEY, staged, notes=notes, crawl_id=CRAWL.id)
+        self.say("complete")
 
     def dies(self, like: str) -> Fate:
-        """It ends as one that was recorded, after some work."""
+        """It ends as one that was recorded, after some work; one that was killed says nothing of it."""
 
         def fate(job: str) -> None:
-            life.claim_launch(self.lake, CRAWL, {})
-            self.fake.pod(job, like)
+            self.launch(self.fake.pod(job, like))
+            self.say({"exit-75": "interrupted", "exit-76": "paused", "exit-1": "failed"}.get(like, "running"))
 
         return fate
 
@@ -394,8 +406,7 @@ def test_a_job_that_another_run_replaced_is_left_for_its_successor_whatever_that
 
 def test_a_pod_that_is_left_of_a_job_of_the_same_name_says_nothing_about_the_new_one(there: Installation) -> None:
     def leaves_its_pod(job: str) -> None:
-        life.claim_launch(there.lake, CRAWL, {})
-        there.fake.pod(job, "killed")
+        there.dies("killed")(job)
         left.update(there.fake.pods)
 
     left: dict[str, Any] = {}
@@ -411,7 +422,6 @@ def test_a_pod_that_is_left_of_a_job_of_the_same_name_says_nothing_about_the_new
 
 def test_the_newest_pod_counts_and_how_the_others_ended_is_noted(there: Installation) -> None:
     def replaced(job: str) -> None:
-        life.claim_launch(there.lake, CRAWL, {})
         there.fake.pod(job, "exit-75")
         pods.append(there.runs(job))
 
@@ -460,7 +470,7 @@ def test_a_pod_that_went_with_its_node_is_given_up_whatever_the_nodes_clock_said
     there.fake.fates = [lambda job: pods.append(there.runs(job)), there.completes]
     with stepping(there, "run-1") as [run]:
         wait_for(lambda: bool(pods))
-        there.works(pages=1, ahead=ahead)
+        there.say(pages=1, ahead=ahead)
         there.fake.change(pods[0], "node-lost")
         run.result(30)
     assert there.causes() == ["node lost"] and len(there.fake.created) == 2
@@ -505,8 +515,7 @@ def test_memory_that_did_not_suffice_while_nobody_followed_is_not_tried_again(th
     [(pod, _)], [job] = there.fake.pods.items(), there.fake.jobs
     there.fake.change(pod, "oom")
     there.fake.end(job, "oom")
-    there.lake.delete(progress_path("s", KEY))  # it is not heard of any more
-    there.lake.delete(f"{CRAWL.folder}/launches/000001.json")
+    there.say("failed")
     there.fake.fates = [there.completes]
     there.crawled()
     assert there.memories() == ["512Mi", "1Gi"] and there.causes() == ["out of memory"]
@@ -524,15 +533,14 @@ def test_only_a_crawl_that_does_not_get_on_is_given_up(there: Installation, monk
     monkeypatch.setattr(step, "RELAUNCHES", 1)
 
     def gets_on(job: str) -> None:
-        there.works(pages=len(there.fake.created))
         pod = there.runs(job)
-        there.works(pages=len(there.fake.created))
+        there.say(pages=len(there.fake.created))
         threading.Timer(0.3, lambda: there.fake.change(pod, "killed")).start()
 
     there.fake.fates = [gets_on] * 4 + [there.dies("killed")]
     with pytest.raises(deaths.KilledError, match="It was started 2 times"):
         there.crawled()
-    assert len(there.fake.created) == 4 + 1 or len(there.fake.created) == 4 + 2
+    assert len(there.fake.created) == 5
 
 
 # -- pauses and cancelled runs ----------------------------------------------------------------------------------------
@@ -570,6 +578,7 @@ def test_a_job_that_somebody_deleted_is_made_again(there: Installation) -> None:
         wait_for(lambda: bool(there.fake.pods))
         [job] = there.fake.jobs
         there.fake.remove(job)
+        there.say("interrupted")
         run.result(30)
     assert there.causes() == ["removed"] and len(there.fake.created) == 2
 
@@ -607,13 +616,13 @@ def test_a_job_that_was_made_the_moment_the_run_was_cancelled_is_removed_too(
     there: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there.fake.fates = [lambda job: there.fake.pod(job, "big-memory")]
-    create = host.Jobs.create
+    create = jobs.Jobs.create
 
-    def interrupted(jobs: Any, job: Any) -> Any:
-        create(jobs, job)
+    def interrupted(api: Any, job: Any) -> Any:
+        create(api, job)
         raise Cancelled
 
-    monkeypatch.setattr(host.Jobs, "create", interrupted)
+    monkeypatch.setattr(jobs.Jobs, "create", interrupted)
     with pytest.raises(Cancelled):
         there.crawled()
     assert len(there.fake.created) == 1 and there.fake.jobs == {}
@@ -682,16 +691,16 @@ def test_a_crawl_does_not_notice_that_the_api_is_away(there: Installation) -> No
 
 def test_while_the_api_is_away_a_pod_is_not_blamed_for_not_starting(there: Installation) -> None:
     there.declare(start_within="1s")
-    jobs: list[str] = []
-    there.fake.fates = [jobs.append]
+    made: list[str] = []
+    there.fake.fates = [made.append]
     with stepping(there, "run-1") as [run]:
-        wait_for(lambda: bool(jobs))
+        wait_for(lambda: bool(made))
         time.sleep(0.2)
         there.fake.is_away = True
         time.sleep(1.5)
         there.fake.is_away = False
         time.sleep(0.2)
-        there.completes(jobs[0])
+        there.completes(made[0])
         assert run.result(30).generation == 1
     assert there.causes() == []
 
@@ -701,7 +710,7 @@ def test_an_api_that_stays_away_fails_the_step_and_not_its_crawl(
 ) -> None:
     monkeypatch.setattr(host, "AWAY_SECONDS", 0.2)
     there.fake.is_away = True
-    with pytest.raises(host.ClusterAwayError):
+    with pytest.raises(jobs.ClusterAwayError):
         there.crawled()
     assert life.read_control(there.lake, CRAWL) is None
 
@@ -727,7 +736,8 @@ def test_a_lake_that_is_away_for_a_while_does_not_end_a_step(
     options: dict[str, Any] = {}
     if where == "waited for":  # of a crawl that no Job of this cluster works on
         identity.begin(there.lake, CRAWL, "run-0")
-        there.works()
+        there.launch("another")
+        there.say()
         options = {"host": process.LocalHost(there.house.settings)}
     with stepping(there, "run-1", **options) as [run]:
         wait_for(lambda: bool(pods) or where == "waited for")
@@ -737,8 +747,6 @@ def test_a_lake_that_is_away_for_a_while_does_not_end_a_step(
             there.fake.change(pods[0], "killed")
         else:
             there.commit()
-            said = Progress(generation=1, launch=1, told_at=time.time(), state="complete")
-            there.lake.put(progress_path("s", KEY), said.model_dump_json().encode())
             if pods:
                 there.fake.change(pods[0], "exit-0")
         wait_for(lambda: any("the lake is away" in said for said in there.said))
@@ -753,7 +761,7 @@ def test_a_lake_that_refuses_is_told_at_once(there: Installation, monkeypatch: p
     def refuses(*args: Any) -> Any:
         raise LakeError("Cannot read s3://bucket: access denied.")
 
-    monkeypatch.setattr(step.life, "result", refuses)
+    monkeypatch.setattr(life, "result", refuses)
     with pytest.raises(LakeError, match="access denied"):
         there.crawled()
 

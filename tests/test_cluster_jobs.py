@@ -103,16 +103,18 @@ def environment_of(job: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("key", ["2026-11-20", "2026-11-20T05|de", "~", "-" * 99, "Ärger|über"])
 def test_names_and_labels_are_such_as_kubernetes_takes(source: str, key: str) -> None:
     crawl = Crawl(source, key, 12)
-    name = jobs.job_name(crawl, 123)
+    name = jobs.job_name(crawl, 123, LAKE)
     assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) and len(name) + len("-abcde") <= 63
     for label, value in jobs.labels(crawl, 123, "run", LAKE).items():
         assert re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value), (label, value)
 
 
-def test_two_crawls_never_share_a_name() -> None:
+def test_two_crawls_never_share_a_name_nor_two_installations_in_one_namespace() -> None:
     crawls = [Crawl(s, k, g) for s in ("a_b", "a__b") for k in ("2026-01-01", "2026-01-01|de") for g in (1, 2, 12)]
-    names = {jobs.job_name(crawl, ordinal) for crawl in crawls for ordinal in (1, 2, 12)}
-    assert len(names) == len(crawls) * 3
+    names = {
+        jobs.job_name(c, ordinal, lake) for c in crawls for ordinal in (1, 2, 12) for lake in (LAKE, "s3://other/lake")
+    }
+    assert len(names) == len(crawls) * 3 * 2
 
 
 def test_a_job_says_whose_it_is_exactly() -> None:
@@ -128,7 +130,7 @@ def test_a_job_says_whose_it_is_exactly() -> None:
 def test_a_job_is_whole_without_any_declaration() -> None:
     job = built()
     assert job["metadata"]["namespace"] == "crawls"
-    assert job["metadata"]["name"] == jobs.job_name(CRAWL, 2)
+    assert job["metadata"]["name"] == jobs.job_name(CRAWL, 2, LAKE)
     assert "ownerReferences" not in job["metadata"]
     for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
         assert metadata["labels"] == jobs.labels(CRAWL, 2, "0b0a9c1e-run", LAKE)
@@ -474,10 +476,10 @@ def test_the_jobs_of_a_crawl_are_found_by_one_call_and_only_its_own(api: Api, of
     mine = [build_job(cluster_of(), order_of(source), ordinal, "512Mi", LAKE) for ordinal in (10, 9)]
     other = build_job(cluster_of(), order_of(source, Crawl("shop", "2026-11-20", 3)), 1, "512Mi", LAKE)
     api.answer = items(*mine, other)
-    assert [jobs.ordinal_of(found) for found in of_api.of_crawl(CRAWL)] == [9, 10]
+    assert [jobs.ordinal_of(found) for found in of_api.of_crawl(CRAWL, LAKE)] == [9, 10]
     [(method, path, query)] = api.asked
     assert (method, path) == ("GET", "/apis/batch/v1/namespaces/crawls/jobs")
-    assert f"gossamer.io/crawl={jobs.crawl_hash(CRAWL)}" in query["labelSelector"][0]
+    assert f"gossamer.io/crawl={jobs.crawl_hash(CRAWL, LAKE)}" in query["labelSelector"][0]
 
 
 def test_all_jobs_are_listed_by_one_call_that_the_api_server_answers_from_memory(api: Api, of_api: Jobs) -> None:

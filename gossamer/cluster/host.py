@@ -21,7 +21,7 @@ from gossamer.cluster.jobs import ClusterAwayError, ClusterError, Jobs, is_finis
 from gossamer.cluster.logs import PodLog
 from gossamer.crawl import deaths
 from gossamer.crawl.deaths import CrawlProcessError, Death
-from gossamer.crawl.identity import Crawl
+from gossamer.crawl.identity import Crawl, Worker
 from gossamer.crawl.process import PAUSED
 from gossamer.crawl.step import Order
 
@@ -46,23 +46,34 @@ class KubernetesHost:
     """A namespace of a cluster.
 
     Attributes:
+        lake: into which its crawls write; Jobs of others are not looked at.
         memory: the steps of memory that the source may use, at least one.
         start_within: seconds in which a pod must start.
         output: where the pods' logs go.
     """
 
     jobs: Jobs
+    lake: str
     build: Build
     memory: Sequence[str]
     start_within: float
     output: IO[str]
+    _ended: set[str] = field(default_factory=set, init=False)  # names of pods
 
     def has_process(self, crawl: Crawl) -> bool:
         """Whether a Job of the crawl is active; False too where the cluster cannot be asked now."""
         try:
-            return any(_is_active(job) for job in self.jobs.of_crawl(crawl))
+            return any(_is_active(job) for job in self.jobs.of_crawl(crawl, self.lake))
         except ClusterAwayError:
             return False
+
+    def has_ended(self, worker: Worker) -> bool:
+        """As `Host.has_ended` says: a process calls its machine by the name of its pod."""
+        return worker.host in self._ended
+
+    def saw_end(self, pod: V1Pod) -> None:
+        """This pod is over, or gone for good."""
+        self._ended.add(pod.metadata.name)
 
     def work(self, order: Order) -> CrawlProcessError | None:
         """As `Host.work` says."""
@@ -88,11 +99,6 @@ def _is_active(job: V1Job) -> bool:
 
 def _was_short(death: Death) -> bool:
     return death.cause == deaths.OutOfMemoryError.cause and bool(death.memory)
-
-
-def _is_of(pod: V1Pod, job: V1Job) -> bool:
-    """Whether it is this Job's, and not one's that had its name before."""
-    return any(owner.uid == job.metadata.uid for owner in pod.metadata.owner_references or ())
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class _Followed:
                 over = over or self._look()
                 if over and over.job:
                     self._remove(over.job)
-                self._is_back()
+                self._away_since = None
                 if over:
                     return over.death
             except ClusterAwayError as error:
@@ -157,41 +163,38 @@ class _Followed:
 
     def _wait_for_the_cluster(self, error: ClusterAwayError) -> None:
         now = time.monotonic()
+        self._waits_since = None  # while it is away, no pod can start
         if self._away_since is None:
             self._away_since = now
             self._say(f"the cluster cannot be asked, and is asked again; the crawl does not need it. {error}")
         elif now - self._away_since > AWAY_SECONDS:
             raise error
 
-    def _is_back(self) -> None:
-        """While the cluster was away, no pod could start."""
-        if self._away_since is not None and self._waits_since is not None:
-            self._waits_since += time.monotonic() - self._away_since
-        self._away_since = None
-
     def _look(self) -> _Over | None:
         """How the Job ended, if it is over."""
         if not self.name:
             return self._find()
+        pods = self._pods(self.name, self.uid)  # first: of a Job that is removed the pods are gone, too
         job = self.jobs.get(self.name)
         if job is None or job.metadata.deletion_timestamp or job.metadata.uid != self.uid:
             return self._gone()
         self._gone_since = None
-        pods = self._pods(job)
         self._follow_log(pods)
         self._note(job, pods[:-1])
-        if causes.is_over(job):
-            return self._end(job, causes.death_of_job(job, pods or self._seen()))
         if pods:
             self._pod = pods[-1]
+        if causes.is_over(job):
+            return self._end(job, causes.death_of_job(job, self._pods(self.name, self.uid) or self._seen()))
         if self._pod is not None and (ended := causes.end_of_pod(self._pod, is_gone=not pods)):
             return self._end(job, ended.death)
         if self._pod is not None and causes.goes_with_its_node(self._pod) and self.order.silence() > LOST_SECONDS:
             return self._end(job, causes.lost(self._pod))
         return self._judge_start(job, pods)
 
-    def _pods(self, job: V1Job) -> list[V1Pod]:
-        return [pod for pod in self.jobs.pods(job.metadata.name) if _is_of(pod, job)]
+    def _pods(self, job: str, uid: str) -> list[V1Pod]:
+        """A Job's pods, the oldest first, without what is left of one that had its name before."""
+        found = self.jobs.pods(job)
+        return [pod for pod in found if any(owner.uid == uid for owner in pod.metadata.owner_references or ())]
 
     def _seen(self) -> list[V1Pod]:
         return [self._pod] if self._pod is not None else []
@@ -210,11 +213,11 @@ class _Followed:
 
     def _find(self) -> _Over | None:
         """Attaches to the crawl's active Job, or makes the next one."""
-        known = self.jobs.of_crawl(self.order.crawl)
+        known = self.jobs.of_crawl(self.order.crawl, self.host.lake)
         active = next((job for job in reversed(known) if _is_active(job)), None)
         if active is None:
             if known:
-                self._note(known[-1], self._pods(known[-1]))
+                self._note(known[-1], self._pods(known[-1].metadata.name, known[-1].metadata.uid))
             memory = self.host.next_memory(self.order.deaths())
             ordinal = ordinal_of(known[-1]) + 1 if known else 1
             try:
@@ -289,7 +292,7 @@ class _Followed:
     def _gone(self) -> _Over | None:
         """Of a Job that was deleted: by another run that goes on with the next one, or by somebody."""
         now = time.monotonic()
-        if any(_is_active(job) for job in self.jobs.of_crawl(self.order.crawl)):
+        if any(_is_active(job) for job in self.jobs.of_crawl(self.order.crawl, self.host.lake)):
             self.name, self._pod, self._waits_since, self._gone_since = "", None, None, None
             return None
         if self._gone_since is None:
@@ -300,6 +303,8 @@ class _Followed:
 
     def _end(self, job: V1Job, death: CrawlProcessError | None) -> _Over:
         """How it ended. The Job is kept only for people who look for a fault; the next one need not wait for it."""
+        for pod in self._seen():
+            self.host.saw_end(pod)
         if isinstance(death, deaths.OutOfMemoryError):
             death = _with_memory(death, job)
             known = [*self.order.deaths(), Death(cause=death.cause, words="", memory=death.memory)]
@@ -319,12 +324,13 @@ class _Followed:
             return
         deadline = time.monotonic() + CANCEL_SECONDS
         with contextlib.suppress(ClusterError):  # the reaper does what cannot be done now
-            for job in self.jobs.of_crawl(self.order.crawl):  # one may have been made a moment ago
+            for job in self.jobs.of_crawl(self.order.crawl, self.host.lake):  # one may have been made a moment ago
                 self._wait_and_remove(job, deadline)
 
     def _wait_and_remove(self, job: V1Job, deadline: float) -> None:
         while time.monotonic() < deadline:
-            if not any(causes.has_started(pod) and not causes.end_of_pod(pod) for pod in self._pods(job)):
+            pods = self._pods(job.metadata.name, job.metadata.uid)
+            if not any(causes.has_started(pod) and not causes.end_of_pod(pod) for pod in pods):
                 break  # it has nothing to end any more, or nothing yet
             time.sleep(0.5)
         self._remove(job)

@@ -65,14 +65,14 @@ class ClusterAwayError(ClusterError):
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def crawl_hash(crawl: Crawl) -> str:
-    """Eight hexadecimal digits that stand for a crawl in names and labels."""
-    return hashlib.sha256(crawl.id.encode()).hexdigest()[:8]
+def crawl_hash(crawl: Crawl, lake: str) -> str:
+    """Eight hexadecimal digits that stand for a crawl into a lake, in names and labels."""
+    return hashlib.sha256(f"{lake_hash(lake)} {crawl.id}".encode()).hexdigest()[:8]
 
 
-def job_name(crawl: Crawl, ordinal: int) -> str:
+def job_name(crawl: Crawl, ordinal: int, lake: str) -> str:
     """The name of a crawl's `ordinal`-th Job, from 1. Who creates it first has created it."""
-    end = f"-{crawl_hash(crawl)}-{ordinal}"
+    end = f"-{crawl_hash(crawl, lake)}-{ordinal}"
     # A pod's name is its Job's and six characters more, and Kubernetes would cut it.
     start = f"crawl-{crawl.source.replace('_', '-')}"[: _NAME_LENGTH - 6 - len(end)]
     return f"{start.rstrip('-')}{end}"
@@ -91,7 +91,7 @@ def labels(crawl: Crawl, ordinal: int, run_id: str, lake: str) -> dict[str, str]
         LAKE: lake_hash(lake),
         SOURCE: _label(crawl.source),
         PARTITION: _label(crawl.key),
-        CRAWL: crawl_hash(crawl),
+        CRAWL: crawl_hash(crawl, lake),
         GENERATION: str(crawl.generation),
         ORDINAL: str(ordinal),
         RUN: _label(run_id),
@@ -179,11 +179,12 @@ class Jobs:
         self._client.close()
         self._client.rest_client.pool_manager.clear()
 
-    def of_crawl(self, crawl: Crawl) -> "list[V1Job]":
-        """A crawl's Jobs, the oldest first."""
+    def of_crawl(self, crawl: Crawl, lake: str) -> "list[V1Job]":
+        """The Jobs of a crawl into this lake, the oldest first."""
+        selector = f"{_selector(lake)},{CRAWL}={crawl_hash(crawl, lake)}"
         with self._asking(f"list the Jobs of {crawl.id}"):
             found = self._batch.list_namespaced_job(
-                self.namespace, label_selector=f"{SELECTOR},{CRAWL}={crawl_hash(crawl)}", _request_timeout=TIMEOUTS
+                self.namespace, label_selector=selector, _request_timeout=TIMEOUTS
             ).items
         return sorted((job for job in found if crawl_of(job) == crawl), key=ordinal_of)
 

@@ -297,7 +297,7 @@ class _Reaper:
         if not self._is_explained(crawl, ordinal):
             if life.is_live(self._lake, crawl):  # its pod has not ended yet, or nobody can know that it has
                 return
-            name = job_name(crawl, ordinal)
+            name = job_name(crawl, ordinal, self._lake.uri)
             # With the launch: another Job may have got the name of one that is gone.
             death = f"{name}-{identity.newest_launch(self._lake, crawl)}"
             words = f"its Job {name} was deleted, and nobody followed it. {deaths.KEPT}"
@@ -317,7 +317,9 @@ class _Reaper:
         if any(death.at > self._seen.at - _SKEW_SECONDS for death in deaths.noted(self._lake, crawl)):
             return True
         # The list of all Jobs may have been a moment behind.
-        return any(not is_finished(job) or ordinal_of(job) == ordinal for job in self._jobs.of_crawl(crawl))
+        return any(
+            not is_finished(job) or ordinal_of(job) == ordinal for job in self._jobs.of_crawl(crawl, self._lake.uri)
+        )
 
     # -- what both need -----------------------------------------------------------------------------------------------
 

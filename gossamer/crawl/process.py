@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 from gossamer.crawl import deaths
 from gossamer.crawl.deaths import KEPT, CrawlProcessError
-from gossamer.crawl.identity import Crawl
+from gossamer.crawl.identity import Crawl, Worker
 from gossamer.crawl.text import printable
 from gossamer.settings import PROJECT, Settings
 
@@ -63,6 +63,10 @@ class LocalHost:
     def has_process(self, crawl: Crawl) -> bool:
         """Never: a process of another step is not a child of this one."""
         return False
+
+    def has_ended(self, worker: Worker) -> bool:
+        """Whether it is known to have ended."""
+        return worker.is_gone
 
     def work(self, order: "Order") -> CrawlProcessError | None:
         """As `Host.work` says."""

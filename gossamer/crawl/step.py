@@ -15,6 +15,7 @@ from typing import IO, Protocol, TypeVar
 
 from gossamer.crawl import deaths, identity, life
 from gossamer.crawl.deaths import CrawlProcessError
+from gossamer.crawl.identity import Worker
 from gossamer.crawl.life import Action, Crawl, Wish
 from gossamer.crawl.process import PAUSED, LocalHost
 from gossamer.crawl.progress import COMMITTING, Progress, read_progress
@@ -80,6 +81,10 @@ class Host(Protocol):
 
         A step that finds a live crawl of which its host knows nothing follows it by what it says in the lake.
         """
+        ...
+
+    def has_ended(self, worker: Worker) -> bool:
+        """Whether this host saw the end of a process that may have said nothing of it in the lake."""
         ...
 
     def work(self, order: Order) -> CrawlProcessError | None:
@@ -225,13 +230,18 @@ class _Step:
             self._wake(crawl, is_first=is_first)
         try:
             self._attach(crawl)
-            if action is Action.ATTACH and not self.host.has_process(crawl):
+            if action is Action.ATTACH and not self.host.has_process(crawl) and not self._has_ended(crawl):
                 self._follow(crawl)
             else:
                 self._judge(crawl, self.host.work(self._order(crawl)))
         finally:
             with contextlib.suppress(LakeError):  # not heard of, it soon counts as gone
                 identity.detach(self.lake, crawl, self.run)
+
+    def _has_ended(self, crawl: Crawl) -> bool:
+        """Whether the process that was heard of last was killed: it need not be waited for until it is silent."""
+        worker = self._patiently(lambda: identity.read_worker(self.lake, crawl, life.newest_launch(self.lake, crawl)))
+        return worker is not None and self.host.has_ended(worker)
 
     def _wake(self, crawl: Crawl, *, is_first: bool) -> None:
         """A run that comes to a paused crawl resumes it; one that saw it being paused does not."""

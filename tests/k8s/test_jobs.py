@@ -17,6 +17,7 @@ from gossamer.source import Source, SourceSpec
 from resources.kubernetes import build_job
 from tests.k8s.cluster import Cluster
 
+LAKE = "s3://bucket/prefix"
 CRAWL = Crawl("shop", "2026-11-20|de", 1)
 
 #: What a source may say of its workers, by what is of interest in it.
@@ -94,7 +95,7 @@ def job_of(declared: Declared, workers: dict[str, Any] | None = None, ordinal: i
         deaths=list,
     )
     memory = declared.needs(source).memory[0]
-    return build_job(declared, order, ordinal, memory, "s3://bucket/prefix")
+    return build_job(declared, order, ordinal, memory, LAKE)
 
 
 @pytest.mark.parametrize("case", WORKERS)
@@ -113,10 +114,10 @@ def test_of_two_who_create_a_job_one_does_and_what_was_removed_stays_so(cluster:
     with Jobs(installation) as api:
         made = api.create(job_of(installation))
         assert made and api.create(job_of(installation)) is None
-        [found] = api.of_crawl(CRAWL)
+        [found] = api.of_crawl(CRAWL, LAKE)
         assert jobs.crawl_of(found) == CRAWL and not jobs.is_finished(found)
         assert [job.metadata.name for job in api.all()] == [found.metadata.name]
-        assert api.of_crawl(Crawl("shop", "2026-11-20|de", 2)) == []
+        assert api.of_crawl(Crawl("shop", "2026-11-20|de", 2), LAKE) == []
 
         name = found.metadata.name
         [pod] = cluster.wait_for("a pod", lambda: api.pods(name), seconds=30, namespace=namespace)
@@ -158,7 +159,7 @@ def test_a_quota_without_room_is_named(cluster: Cluster, namespace: str) -> None
 def test_a_namespace_that_does_not_exist_is_named_with_what_to_do(cluster: Cluster) -> None:
     installation = declared(cluster, "gossamer-test-nowhere")
     with Jobs(installation) as api:
-        assert api.of_crawl(CRAWL) == []
+        assert api.of_crawl(CRAWL, LAKE) == []
         with pytest.raises(ClusterError, match=r"gossamer-test-nowhere.*Create the namespace"):
             api.create(job_of(installation))
 

@@ -165,7 +165,7 @@ def test_a_crawl_that_nobody_followed_to_its_end_has_its_rows_and_its_job_goes(
 
 
 def _first_job(crawl: ClusterTrial) -> str:
-    return job_name(crawl.crawl, 1)
+    return job_name(crawl.crawl, 1, crawl.settings.lake)
 
 
 def test_a_job_that_somebody_deleted_while_nobody_followed_it_is_told_of_by_status(
