@@ -444,7 +444,9 @@ def test_the_newest_pod_counts_and_how_the_others_ended_is_noted(there: Installa
 )
 def test_a_crawl_whose_pod_went_goes_on_in_the_next_job_at_once(there: Installation, like: str, cause: str) -> None:
     there.fake.fates = [there.dies(like), there.completes]
+    began = time.monotonic()
     assert there.crawled().generation == 1
+    assert time.monotonic() - began < identity.SILENCE_SECONDS, "its death was seen, and need not be heard"
     assert len(there.fake.created) == 2 and there.fake.jobs == {} and there.causes() == [cause]
     assert any("It is started again." in said for said in there.said)
 

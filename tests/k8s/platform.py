@@ -103,7 +103,10 @@ class Installed:
                 return False
             if now == status:
                 return True
-            otherwise.extend([time.monotonic()] if now in ENDED else [])
+            if now not in ENDED:
+                otherwise.clear()
+            else:
+                otherwise.append(time.monotonic())
             return bool(otherwise) and time.monotonic() - otherwise[0] > RETRY_SECONDS
 
         self.cluster.wait_for(f"run {run} to be {status}", is_over, seconds=seconds, namespace=self.namespace, every=2)

@@ -27,7 +27,7 @@ from tests.torture.crawls import KEY, SOURCE, Trial, Truth, truth
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
 #: Pages take so long until a test is done with its crawl.
-LATENCY_SECONDS = 4.0
+LATENCY_SECONDS = 6.0
 #: What a run's pod may take to begin with its first step, beside others.
 START_SECONDS = 240
 LOST, UPGRADED, CANCELLED, CHEAP = "torture_lost", "torture_upgraded", "torture_cancelled", "torture_cheap"
@@ -200,7 +200,7 @@ def test_a_partition_of_the_shop_is_crawled_by_a_job_and_its_rows_and_checks_are
     assert {"books_closed", "expectations_critical", "joins_matched"} < checks.keys()
     rows = Lake(lake).scan_published("shop", str(day))
     assert rows is not None
-    published = {row["sku"]: row["title"] for row in rows.collect().iter_rows(named=True)}
+    published = {row["sku"]: row["name"] for row in rows.collect().iter_rows(named=True)}
     shop = f"http://gossamer-shop.{platform.namespace}.svc:8765"
-    assert published == {row["sku"]: row["title"] for row in shop_records(day, shop)}
+    assert published == {row["sku"]: row["name"] for row in shop_records(day, shop)}
     platform.clear()
