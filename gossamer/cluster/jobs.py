@@ -36,8 +36,11 @@ CRAWL_ID = "gossamer.io/crawl-id"
 ROOT_RUN = "gossamer.io/root-run"
 MEMORY = "gossamer.io/memory"
 
-#: Seconds to connect, and between two bytes of an answer.
-TIMEOUTS = (5.0, 30.0)
+#: Seconds to connect, and between two bytes of an answer: less than `identity.SILENCE_SECONDS` in all, because who asks
+#: cannot say meanwhile that it waits for its crawl.
+TIMEOUTS = (5.0, 10.0)
+#: Likewise of a log, in which nothing need happen for long.
+LOG_TIMEOUTS = (5.0, 30.0)
 _NAME_LENGTH = 63
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: An API server that has just begun answers so what it will soon allow.
@@ -291,7 +294,7 @@ class Jobs:
                 timestamps=True,
                 since_seconds=since,
                 _preload_content=False,
-                _request_timeout=TIMEOUTS,
+                _request_timeout=LOG_TIMEOUTS,
             )
             try:
                 yield from _lines(response)
