@@ -306,6 +306,44 @@ def test_after_a_stop_or_a_pause_no_request_leaves_any_more(house: House, site: 
     assert requests_of(manifest)["pending"] == 0 and manifest.notes["books"]["state"] == "stopped"
 
 
+INLINE = """
+    import scrapy
+
+    class Spider(scrapy.Spider):
+        name = "inline"
+
+        async def parse(self, response):
+            found = []
+            for number in range(8):
+                try:
+                    page = await self.crawler.engine.download_async(scrapy.Request(response.urljoin(f"/page/{number}")))
+                except Exception:
+                    WHEN_IT_FAILS
+                else:
+                    found.append(page.url)
+            return [{"title": url.rpartition("/")[2]} for url in found]
+"""
+
+
+@pytest.mark.parametrize("when_it_fails", ["raise", "pass"])
+def test_what_a_callback_fetches_itself_is_not_lost_in_a_pause_whatever_it_makes_of_its_end(
+    house: House, site: MockSite, when_it_fails: str
+) -> None:
+    spider = INLINE.replace("WHEN_IT_FAILS", when_it_fails)
+    politeness = {"requests_per_second": 2, "concurrency": 1}
+    house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]}, politeness=politeness)
+    before = len(site.requests)
+    process = start(house)
+    wait_until(lambda: len(site.requests) > before + 3)
+    life.ask(house.lake, Crawl("s", KEY, 1), Wish.PAUSE, by="ann")
+    log, _ = process.communicate(timeout=30)
+    assert process.returncode == 76, log.decode()[-3000:]
+    life.ask(house.lake, Crawl("s", KEY, 1), Wish.RESUME, by="ann")
+    manifest = house.crawl()
+    assert manifest.layer == "raw" and manifest.notes["books"]["launches"] == 2
+    assert sorted(house.raw()["title"]) == [str(number) for number in range(8)]
+
+
 # --- Ends that must come --------------------------------------------------------------------------------------------
 
 

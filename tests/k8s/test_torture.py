@@ -187,8 +187,10 @@ def test_s3_and_the_api_server_are_away_at_the_same_time(
     site.slow_down(0.0)
     manifest = step.ended(STEP_SECONDS)
     assert crawl.faults(known) == []
-    assert causes(manifest) == []
-    table.add("S3 and API server away for 30 s", again, known.repeated(site), "rows exact; S3 back first")
+    # An API server that is back has not heard of any node for 30 s, and may have the crawl leave one that is well.
+    assert set(causes(manifest)) <= {"evicted", "node lost"}
+    notes = f"rows exact; S3 back first; deaths: {', '.join(causes(manifest)) or 'none'}"
+    table.add("S3 and API server away for 30 s", again, known.repeated(site), notes)
     cluster.wait_for("a clear namespace", crawl.is_clear, seconds=60, namespace=crawl.namespace)
 
 

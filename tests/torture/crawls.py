@@ -163,11 +163,11 @@ class Trial:
     # -- what came of it ------------------------------------------------------------------------------------------
 
     def manifest(self, layer: str = "raw") -> Manifest:
-        if layer == "raw" and (failed := self.lake.manifest(INCOMPLETE, self.name, KEY)):
-            raise AssertionError(f"the books do not close: {[check.summary for check in failed.checks]}")
         return self.lake.current(layer, self.name, KEY)
 
     def outcome(self, layer: str = "raw") -> Outcome:
+        failed = self.lake.manifest(INCOMPLETE, self.name, KEY) if layer == "raw" else None
+        assert failed is None, f"the books do not close: {[check.summary for check in failed.checks]}"
         manifest = self.manifest(layer)
         assert manifest.crawl_id == self.crawl.id
         books = manifest.notes["books"]

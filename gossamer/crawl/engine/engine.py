@@ -315,6 +315,15 @@ class DurableEngine(ExecutionEngine):
         task.add_done_callback(self._tasks.discard)
         return True
 
+    async def download_async(self, request: Request) -> Response:
+        """As Scrapy's. What a stop cuts short here is not the page's fault, whatever its callback makes of it."""
+        try:
+            return await super().download_async(request)
+        except Exception:
+            if self.rolls_back and (work := CURRENT.get()) is not None:
+                work.unit.spoilt = True
+            raise
+
     def _begin_download(self, request: Request) -> Awaitable[Response | Request]:
         """What `_download` does, without the tasks and Deferreds around it where the downloader is Scrapy's own."""
         assert self._slot is not None
@@ -606,6 +615,8 @@ class DurableEngine(ExecutionEngine):
         if isinstance(error, CloseSpider):
             if self.desk is not None:
                 self.desk.halt(_own_reason(error), work.unit)
+        elif self.rolls_back:
+            work.unit.spoilt = True
         else:
             work.ending = work.ending or self._dead(reasons.of_callback_error(error), error, response)
         assert work.request is not None
