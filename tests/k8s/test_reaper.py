@@ -28,6 +28,8 @@ from tests.torture.crawls import KEY, NAME, Truth, truth
 
 #: A crawl that nobody wants any more fetches nothing after so long.
 QUIET_SECONDS = 10
+#: Likewise where twenty processes start, four at once: on two cores each takes its time to hear it.
+BUSY_QUIET_SECONDS = 60
 LATENCY_SECONDS = 0.3
 
 New = Callable[..., ClusterTrial]
@@ -263,7 +265,7 @@ def test_nothing_is_left_of_twenty_crawls_that_were_cancelled_at_random_moments(
     ended |= {f"2026-02-{number + 1:02}": time.time() for number in range(0, STEPS, KILLED_OF)}
     reaper.until("a clear namespace", crawl.is_clear)
     for key, moment in ended.items():
-        assert max(requests_of(key), default=0) - moment < QUIET_SECONDS, key
+        assert max(requests_of(key), default=0) - moment < BUSY_QUIET_SECONDS, key
     core = crawl.cluster.core
     assert [secret.metadata.name for secret in core.list_namespaced_secret(crawl.namespace).items] == [
         "s3"
