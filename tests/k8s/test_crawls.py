@@ -48,12 +48,17 @@ def gone(crawl: ClusterTrial, pod: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("disturb", "cause", "words"),
-    [(killed, "killed", "SIGKILL"), (evicted, "evicted", "evict"), (deleted, "removed", "pod was deleted")],
+    ("disturb", "causes", "words"),
+    [
+        (killed, ["killed"], "SIGKILL"),
+        # An evicted pod may be gone between two looks, and then nothing tells it from one that was deleted.
+        (evicted, ["evicted", "removed"], "It is started again."),
+        (deleted, ["removed"], "pod was deleted"),
+    ],
     ids=["killed", "evicted", "deleted"],
 )
 def test_a_crawl_whose_pod_goes_goes_on_at_once_and_loses_and_doubles_nothing(
-    new: New, site: Site, known: Truth, disturb: Callable[[ClusterTrial, Any], float], cause: str, words: str
+    new: New, site: Site, known: Truth, disturb: Callable[[ClusterTrial, Any], float], causes: list[str], words: str
 ) -> None:
     crawl = new()
     site.slow_down(LATENCY_SECONDS)
@@ -63,7 +68,8 @@ def test_a_crawl_whose_pod_goes_goes_on_at_once_and_loses_and_doubles_nothing(
     site.slow_down(0.0)
     manifest = step.ended()
     assert crawl.faults(known) == []
-    assert [death["cause"] for death in manifest.notes["books"]["deaths"]] == [cause]
+    [death] = manifest.notes["books"]["deaths"]
+    assert death["cause"] in causes
     assert again < AGAIN_SECONDS
     assert any(words in said for said in step.said), step.said
     crawl.cluster.wait_for("a clear namespace", crawl.is_clear, seconds=60, namespace=crawl.namespace)

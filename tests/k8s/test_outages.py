@@ -55,5 +55,6 @@ def test_a_crawl_does_not_notice_that_the_api_server_is_away(
     site.slow_down(0.0)
     manifest = step.ended()
     assert crawl.faults(known) == []
-    assert manifest.notes["books"]["deaths"] == []
+    # One that is back takes nodes for lost for a moment, if it was away for long: then it may evict a crawl.
+    assert {death["cause"] for death in manifest.notes["books"]["deaths"]} <= {"evicted"}
     assert any("cannot be asked" in words for words in step.said), step.said
