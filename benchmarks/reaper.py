@@ -22,8 +22,8 @@ from kubernetes import client, config
 
 from gossamer.cluster.config import Cluster
 from gossamer.cluster.jobs import Jobs
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl
-from gossamer.crawl.step import Order
 from gossamer.settings import Settings
 from gossamer.source import Source, SourceSpec
 from resources.kubernetes import build_job

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from gossamer.strict import Strict
 
+#: The crawl's container in its pod, whatever raw configuration says.
+CONTAINER = "crawl"
 _SUFFIXES = {"m": Decimal("0.001"), "": Decimal(1), "k": Decimal(1000)} | {
     f"{letter}{binary}": Decimal(1024 if binary else 1000) ** power
     for power, letter in enumerate("KMGTPE", 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.cluster.config import Cluster, Needs, check_raw
 from gossamer.errors import ConfigurationError
-from gossamer.pods import snake
+from gossamer.pods import CONTAINER, snake
 from gossamer.settings import Settings
 from gossamer.source import Source, Workers
 from resources.launcher import CrawlLauncher
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from dagster_k8s.container_context import K8sContainerContext
     from kubernetes.client import V1Job
 
+    from gossamer.crawl.host import Host, Order
     from gossamer.crawl.life import Wish
-    from gossamer.crawl.step import Host, Order
 
 #: Who a crawl is in its pod: nobody of the image's root (deploy/Dockerfile).
 _UID = 10001
@@ -198,7 +198,7 @@ def _put_on_last(job: "V1Job", cluster: Cluster, order: "Order", ordinal: int, m
     from dagster_k8s.utils import get_common_labels
     from kubernetes import client
 
-    from gossamer.cluster.jobs import CONTAINER, annotations, labels
+    from gossamer.cluster.jobs import annotations, labels
     from gossamer.crawl.process import command
 
     dagsters = get_common_labels().items()  # type: ignore[no-untyped-call]

@@ -12,9 +12,9 @@ from gossamer.settings import Settings
 from gossamer.source import Source
 
 if TYPE_CHECKING:
+    from gossamer.crawl.host import Host
     from gossamer.crawl.life import Crawl, Wish
     from gossamer.crawl.progress import Progress
-    from gossamer.crawl.step import Host
 
 
 class CrawlLauncher(dg.ConfigurableResource[None]):

@@ -19,8 +19,8 @@ import yaml
 from kubernetes import client
 
 from gossamer.cluster.config import Cluster
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl
-from gossamer.crawl.step import Order
 from gossamer.source import Source, SourceSpec
 from resources.kubernetes import build_job
 

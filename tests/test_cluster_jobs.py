@@ -25,9 +25,9 @@ from gossamer.cluster.config import Cluster
 from gossamer.cluster.host import KubernetesHost
 from gossamer.cluster.jobs import ClusterAwayError, ClusterError, Jobs
 from gossamer.crawl.deaths import AdmissionRefusedError, QuotaError
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl
 from gossamer.crawl.process import LocalHost
-from gossamer.crawl.step import Order
 from gossamer.errors import ConfigurationError
 from gossamer.settings import PROJECT, Settings
 from gossamer.source import Source, SourceSpec

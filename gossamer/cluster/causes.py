@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gossamer.cluster.jobs import CONTAINER
 from gossamer.crawl import deaths
 from gossamer.crawl.deaths import KEPT, CrawlProcessError
 from gossamer.crawl.process import INTERRUPTED, PAUSED, ended
 from gossamer.crawl.text import printable
-from gossamer.pods import quantity
+from gossamer.pods import CONTAINER, quantity
 
 if TYPE_CHECKING:
     from kubernetes.client import (

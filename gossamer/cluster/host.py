@@ -21,9 +21,9 @@ from gossamer.cluster.jobs import ClusterAwayError, ClusterError, Jobs, is_finis
 from gossamer.cluster.logs import PodLog
 from gossamer.crawl import deaths
 from gossamer.crawl.deaths import CrawlProcessError, Death
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl, Worker
 from gossamer.crawl.process import PAUSED
-from gossamer.crawl.step import Order
 
 _log = logging.getLogger(__name__)
 

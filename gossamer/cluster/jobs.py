@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gossamer.cluster import causes
 from gossamer.cluster.config import Cluster
 from gossamer.crawl.identity import Crawl
 from gossamer.errors import ConfigurationError, GossamerError
+from gossamer.pods import CONTAINER
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Event, V1Job, V1Pod
 
-#: The crawl's container in its pod.
-CONTAINER = "crawl"
 #: Selects all that launchers make.
 SELECTOR = "app.kubernetes.io/part-of=gossamer,app.kubernetes.io/component=crawl"
 
@@ -378,8 +378,6 @@ def _nothing_if_exists() -> Iterator[None]:
 def _refusals_as_causes() -> Iterator[None]:
     """What cluster and namespace do not allow is why a crawl has no process."""
     from kubernetes.client import ApiException
-
-    from gossamer.cluster import causes  # which imports this module
 
     try:
         yield

@@ -16,16 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from gossamer.crawl import deaths
 from gossamer.crawl.deaths import KEPT, CrawlProcessError
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl, Worker
 from gossamer.crawl.text import printable
 from gossamer.settings import PROJECT, Settings
-
-if TYPE_CHECKING:
-    from gossamer.crawl.step import Order
 
 ERROR_PREFIX = "gossamer.crawl: error: "
 INTERRUPTED = 75
@@ -41,7 +39,7 @@ _TAIL_LINES_OF_KILLED = 3
 _NOISE = re.compile(r"""\S+ \S+ \[[^\]]*\] (DEBUG|INFO): |[\[{ ](?:['"]|<class ).*[\],}]$|\[\]$|\{\}$|\s*$""")
 
 
-def command(order: "Order") -> list[str]:
+def command(order: Order) -> list[str]:
     """What the interpreter is given for a crawl's process; where sources and lake are is in its environment."""
     crawl = order.crawl
     said = [*PROGRAM, "--source", crawl.source, "--partition", crawl.key, "--generation", str(crawl.generation)]
@@ -68,7 +66,7 @@ class LocalHost:
         """Whether it is known to have ended."""
         return worker.is_gone
 
-    def work(self, order: "Order") -> CrawlProcessError | None:
+    def work(self, order: Order) -> CrawlProcessError | None:
         """As `Host.work` says."""
         environment = {
             **os.environ,

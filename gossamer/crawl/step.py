@@ -1,6 +1,6 @@
 """One step's wait for a crawl: which crawl it is given, who works on it, what it is told, and how that ends.
 
-Where a crawl's process runs is a `Host`'s: a child process of the step (`process`) or a Job of a cluster
+Where a crawl's process runs is a host's (`host`): a child process of the step (`process`) or a Job of a cluster
 (`gossamer.cluster.host`). Which crawl a run is given is `life`'s. No Scrapy is imported here.
 """
 
@@ -11,11 +11,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Protocol, TypeVar
+from typing import IO, TypeVar
 
 from gossamer.crawl import deaths, identity, life
 from gossamer.crawl.deaths import CrawlProcessError
-from gossamer.crawl.identity import Worker
+from gossamer.crawl.host import Host, Order
 from gossamer.crawl.life import Action, Crawl, Wish
 from gossamer.crawl.process import PAUSED, LocalHost
 from gossamer.crawl.progress import COMMITTING, Progress, read_progress
@@ -40,60 +40,6 @@ _ATTACH_SECONDS = 5.0
 
 class CrawlPausedError(CrawlError):
     """The crawl rests because somebody asked for it: nothing failed, and it goes on when it is asked to."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a host is to have worked on, and whom it tells.
-
-    Attributes:
-        run, root_run: for the manifest.
-        pages: at most so many.
-        tell: to be called about every second.
-        cancel: asks the crawl to end (stop, or pause), unless others wait for it too or the step's process is only told
-            to end. Returns whether it did; then the process is given some time.
-        is_overdue: whether a process that has run for so many seconds has gone far beyond `limits.duration`.
-        say: to be told what those who wait should know (why the process does not start).
-        silence: seconds since the crawl's process was last heard of; infinite before its first word.
-        deaths: those of the crawl so far.
-        note: keeps the death of a process that nobody followed with the crawl.
-    """
-
-    source: Source
-    crawl: Crawl
-    run: str
-    root_run: str
-    pages: int | None
-    tell: Callable[[], None]
-    cancel: Callable[[], bool]
-    is_overdue: Callable[[float], bool]
-    say: Callable[[str], None]
-    silence: Callable[[], float]
-    deaths: Callable[[], list[deaths.Death]]
-    note: Callable[[CrawlProcessError], None] = lambda death: None
-
-
-class Host(Protocol):
-    """Where a crawl's processes run."""
-
-    def has_process(self, crawl: Crawl) -> bool:
-        """Whether one of this host's works on the crawl, or is about to, so that `work` would follow it.
-
-        A step that finds a live crawl of which its host knows nothing follows it by what it says in the lake.
-        """
-        ...
-
-    def has_ended(self, worker: Worker) -> bool:
-        """Whether this host saw the end of a process that may have said nothing of it in the lake."""
-        ...
-
-    def work(self, order: Order) -> CrawlProcessError | None:
-        """Has a process work on the crawl and follows it until it is gone; says how, if not well.
-
-        Exit code 76 is how a paused one goes. Left by anything but an `Exception`, it calls `order.cancel()`, and
-        leaves nothing behind that only this step would have followed.
-        """
-        ...
 
 
 def run_crawl(

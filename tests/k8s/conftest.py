@@ -12,7 +12,7 @@ import pytest
 from tests.k8s import images, servers
 from tests.k8s.cluster import Cluster, find
 from tests.k8s.crawls import ClusterTrial, New
-from tests.k8s.servers import S3Server, Site
+from tests.k8s.servers import S3Server, Shop, Site
 from tests.torture.crawls import Truth, truth
 
 HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ def namespace(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]
 
 
 @pytest.fixture(scope="session")
-def shop(cluster: Cluster) -> Iterator[Site]:
+def shop(cluster: Cluster) -> Iterator[Shop]:
     """The demo shop on this machine, shared: look at what it was asked since you began."""
     with servers.demo_shop(cluster) as site:
         yield site

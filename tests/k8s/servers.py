@@ -35,19 +35,17 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Site:
-    """A running site.
+class Shop:
+    """A running site, and what it was asked.
 
     Attributes:
         url: for pods, without a slash at its end.
         here: for this machine.
-        slow_down: from now on each answer takes so many seconds.
     """
 
     url: str
     here: str
     _read: Callable[[], list[Asked]]
-    slow_down: Callable[[float], None]
 
     def asked(self) -> list[Asked]:
         """Every request so far, in their order."""
@@ -71,6 +69,17 @@ class Site:
             time.sleep(0.05)
 
 
+@dataclass(frozen=True)
+class Site(Shop):
+    """One whose speed can be changed.
+
+    Attributes:
+        slow_down: from now on each answer takes so many seconds.
+    """
+
+    slow_down: Callable[[float], None]
+
+
 @contextlib.contextmanager
 def torture_site(cluster: Cluster, folder: Path, plan: torture.Plan = torture.Plan()) -> Iterator[Site]:  # noqa: B008
     """The site of `tests/torture`; its log is in `folder`."""
@@ -87,7 +96,7 @@ def torture_site(cluster: Cluster, folder: Path, plan: torture.Plan = torture.Pl
 
 
 @contextlib.contextmanager
-def demo_shop(cluster: Cluster, *, delay: float = 0.0) -> Iterator[Site]:
+def demo_shop(cluster: Cluster, *, delay: float = 0.0) -> Iterator[Shop]:
     """The demo shop; `delay` is what each answer takes, for good."""
     port = services._free_ports(1)[0]
     with services._folder("shop") as folder:
@@ -99,7 +108,7 @@ def demo_shop(cluster: Cluster, *, delay: float = 0.0) -> Iterator[Site]:
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         with services._running(command, folder, ready=lambda: services._answers_http(here), env=environment):
             begun = time.time()
-            yield Site(f"http://{cluster.host}:{port}", here, lambda: _shop_log(log, begun), _cannot_slow_down)
+            yield Shop(f"http://{cluster.host}:{port}", here, lambda: _shop_log(log, begun))
 
 
 def _shop_log(log: Path, begun: float) -> list[Asked]:
@@ -108,10 +117,6 @@ def _shop_log(log: Path, begun: float) -> list[Asked]:
     words = (line.split() for line in lines if line.endswith("\n"))
     asked = [Asked(datetime.fromisoformat(at).timestamp(), method, path) for at, _, method, path in words]
     return [request for request in asked if request.at >= begun]
-
-
-def _cannot_slow_down(_: float) -> None:
-    raise NotImplementedError("the shop's delay is an argument of `demo_shop`")
 
 
 class S3Server:

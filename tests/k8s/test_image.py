@@ -15,7 +15,7 @@ from gossamer.settings import PROJECT
 from tests.house import KEY, House
 from tests.k8s import pods
 from tests.k8s.cluster import Cluster
-from tests.k8s.servers import S3Server, Site
+from tests.k8s.servers import S3Server, Shop
 
 SEEDS = "http://127.0.0.1:8765"
 START_SECONDS = 60
@@ -93,7 +93,7 @@ def test_a_crawl_in_a_pod_with_its_lake_on_s3_yields_the_rows_of_a_local_crawl(
     cluster: Cluster,
     image: str,
     namespace: str,
-    shop: Site,
+    shop: Shop,
     s3: S3Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

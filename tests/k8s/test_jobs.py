@@ -11,8 +11,8 @@ from gossamer.cluster import jobs
 from gossamer.cluster.config import Cluster as Declared
 from gossamer.cluster.jobs import ClusterError, Jobs
 from gossamer.crawl.deaths import QuotaError
+from gossamer.crawl.host import Order
 from gossamer.crawl.identity import Crawl
-from gossamer.crawl.step import Order
 from gossamer.source import Source, SourceSpec
 from resources.kubernetes import build_job
 from tests.k8s.cluster import Cluster

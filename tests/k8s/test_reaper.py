@@ -7,9 +7,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -20,46 +19,25 @@ from gossamer.cluster.reap import RunState, Seen
 from gossamer.crawl import life
 from gossamer.settings import PROJECT
 from tests.k8s import pods
-from tests.k8s.cluster import Cluster
-from tests.k8s.crawls import ClusterTrial
-from tests.k8s.servers import S3Server, Site
+from tests.k8s.crawls import LATENCY_SECONDS, ClusterTrial, New
+from tests.k8s.servers import Site
 from tests.k8s.steps import CANCELLED, StepProcess
-from tests.torture.crawls import KEY, NAME, Truth, truth
+from tests.torture.crawls import KEY, NAME, Truth
 
 #: A crawl that nobody wants any more fetches nothing after so long.
 QUIET_SECONDS = 10
 #: Likewise where twenty processes start, four at once: on two cores each takes its time to hear it.
 BUSY_QUIET_SECONDS = 60
-LATENCY_SECONDS = 0.3
-
-New = Callable[..., ClusterTrial]
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    """The crawl on this machine that nobody disturbed."""
-    return truth(tmp_path_factory.mktemp("known") / "crawl")
 
 
 @pytest.fixture
-def crawl(
-    cluster: Cluster,
-    namespace: str,
-    image: str,
-    site: Site,
-    s3: S3Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[ClusterTrial]:
+def crawl(new: New, site: Site, monkeypatch: pytest.MonkeyPatch) -> ClusterTrial:
     """The test's crawl, of a slow site; the reaper is in a hurry."""
-    for name, value in s3.here.env().items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(reap, "FINISHED_SECONDS", 5.0)
     monkeypatch.setattr(reap, "END_SECONDS", 20.0)
     monkeypatch.setattr(reap, "ORPHAN_SECONDS", 3.0)
     site.slow_down(LATENCY_SECONDS)
-    with ThreadPoolExecutor(4) as pool:
-        yield ClusterTrial(cluster, namespace, image, site, s3, tmp_path / "crawl", pool)
+    return new()
 
 
 class Reaper:
