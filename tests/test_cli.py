@@ -384,6 +384,23 @@ def test_check_keeps_modules_of_one_source_from_the_next(home: Home) -> None:
     assert home.json("check")["ok"] is True
 
 
+def test_check_names_what_is_wrong_with_how_crawls_run_on_a_cluster(home: Home) -> None:
+    rates_source(home, "http://127.0.0.1:9")
+    file = home.root / "cluster.yaml"
+    file.write_text("namespace: crawls\nimage: Bad Image\nmemry: 1Gi\n")
+    places = {"GOSSAMER_LAUNCHER": "kubernetes", "GOSSAMER_KUBERNETES": str(file)}
+
+    checked = home.run("check", **places)
+    assert checked.returncode == 1
+    assert f"{file}: image: 'Bad Image' is not an image's name" in checked.stdout
+    assert f"{file}: memry: unknown field" in checked.stdout
+
+    file.write_text("namespace: crawls\nimage: gossamer:1\nkubernetes: {pod_spec_config: {nodeselector: {}}}\n")
+    assert "nodeselector" in home.run("check", **places).stdout
+    file.write_text("namespace: crawls\nimage: gossamer:1\n")
+    assert home.run("check", **places).returncode == 0
+
+
 def test_check_tells_how_to_have_mongodb(home: Home) -> None:
     assert "GOSSAMER_MONGO_URI" in home.run("check").stdout
     assert "GOSSAMER_MONGO_URI" not in home.run("check", GOSSAMER_MONGO_URI="mongodb://127.0.0.1/x").stdout

@@ -285,8 +285,8 @@ def _trial_as_data(source: "Source", trial: Trial) -> dict[str, Any]:
 
 
 def check(sources: SourcesOption = None, as_json: JsonOption = False) -> int:
-    """Validate declarations, spiders, transforms, expectations and marts. Exit 1: something is broken."""
-    from gossamer.cli.inspection import inspect_all, inspect_marts
+    """Validate declarations, spiders, transforms, expectations, marts and the cluster. Exit 1: something is broken."""
+    from gossamer.cli.inspection import inspect_all, inspect_cluster, inspect_marts
 
     settings = Settings.load(sources)
     declarations = terminal.load(settings)
@@ -297,18 +297,20 @@ def check(sources: SourcesOption = None, as_json: JsonOption = False) -> int:
             say(f"Loading spiders and expectations: {len(findings)} of {len(declarations.sources)}")
         say("Reading the marts' dbt project")
         marts = inspect_marts(settings, list(declarations.sources))
+    cluster = inspect_cluster(settings, list(declarations.sources.values()))
     problems = {error.name: [str(problem) for problem in error.problems] for error in declarations.errors}
     problems |= {name: [line for lines in found.values() for line in lines] for name, found in findings.items()}
     broken = sum(1 for lines in problems.values() if lines)
     if as_json:
         shown = [{"name": name, "ok": not lines, "problems": lines} for name, lines in sorted(problems.items())]
         about = {"sources": shown, "marts": {"ok": not marts, "problems": marts}, "mongodb": bool(settings.mongo_uri)}
-        terminal.write_json({"ok": not broken and not marts, **about})
+        about["cluster"] = {"ok": not cluster, "problems": cluster}
+        terminal.write_json({"ok": not broken and not marts and not cluster, **about})
     else:
         _show_findings(terminal.out(), settings, declarations, findings, problems, broken)
-        for line in marts:
+        for line in (*marts, *cluster):
             terminal.say(terminal.out(), Text.assemble("\n", terminal.BAD, f" {terminal.clean(line)}"))
-    return 1 if broken or marts else 0
+    return 1 if broken or marts or cluster else 0
 
 
 def _show_findings(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.declarations import FILE, load
-from gossamer.errors import GossamerError
+from gossamer.errors import ConfigurationError, GossamerError
 from gossamer.settings import PROJECT, Settings
 from gossamer.source import Source
 
@@ -71,6 +71,25 @@ def inspect_marts(settings: Settings, names: Sequence[str]) -> list[str]:
         return [f"marts: reading {settings.dbt_project} took longer than {MARTS_SECONDS:.0f} s."]
     said = (run.stdout if run.stdout.strip() else run.stderr).decode(errors="replace").strip()
     return [f"marts: {said}"] if run.returncode else []
+
+
+def inspect_cluster(settings: Settings, sources: Sequence[Source]) -> list[str]:
+    """What is wrong with how crawls are to run on a cluster, where they are to; one line a fault."""
+    from gossamer.cluster.config import Cluster, faults_of_raw
+
+    if settings.kubernetes is None or settings.launcher != "kubernetes":
+        return []
+    try:
+        cluster = Cluster.load(settings.kubernetes)
+    except ConfigurationError as error:
+        return str(error).splitlines()
+    faults = [f"{settings.kubernetes}: {fault}" for fault in faults_of_raw(cluster.kubernetes, "kubernetes")]
+    for source in sources:
+        try:
+            cluster.needs(source)
+        except ConfigurationError as error:
+            faults += str(error).splitlines()
+    return faults
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[bytes]:
