@@ -683,15 +683,16 @@ def small_partition(house: House, site: MockSite) -> tuple[list[str], pl.DataFra
 
 
 def test_a_crawl_that_is_killed_goes_on_by_itself_and_says_so(house: House, site: MockSite) -> None:
-    spider = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.2?{n}" for n in range(60)]')
+    spider = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.5?{n}" for n in range(60)]')
     house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
-    killer = threading.Thread(target=kill_the_crawl, args=(signal.SIGKILL,))
 
-    def kill(progress: Progress) -> None:
-        if progress.pages > 5 and killer.ident is None:
-            killer.start()
+    def kill() -> None:
+        wait_for(lambda: len(site.requests) > 10)  # by the site's log: reports of progress may come after the end
+        kill_the_crawl(signal.SIGKILL)
 
-    manifest = house.crawl(on_progress=kill)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    manifest = house.crawl()
     killer.join()
     assert verdict(manifest).passed and manifest.notes["books"]["launches"] == 2
     assert house.raw().height == 60 and house.raw()["_url"].n_unique() == 60
