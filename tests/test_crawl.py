@@ -686,8 +686,10 @@ def test_a_crawl_that_is_killed_goes_on_by_itself_and_says_so(house: House, site
     spider = FOLLOW.replace('css="a"', 'urls=[f"/slow/0.5?{n}" for n in range(60)]')
     house.declare(spider, seeds={"urls": [f"{site.url}/list?1"]})
 
+    before = len(site.requests)
+
     def kill() -> None:
-        wait_for(lambda: len(site.requests) > 10)  # by the site's log: reports of progress may come after the end
+        wait_for(lambda: len(site.requests) > before + 10)  # by the site's log: reports of progress may come after the end
         kill_the_crawl(signal.SIGKILL)
 
     killer = threading.Thread(target=kill)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -153,9 +154,9 @@ def test_days_written_at_once_in_any_order_end_with_the_newest(lake: Lake, shop:
     days = [f"2026-11-{day:02}" for day in range(1, 9)]
     for number, key in enumerate(days, 1):
         finish_and_publish(lake, shop, key, products([product(f"p{n}", stock=number) for n in range(300)]))
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        tasks = [(lake.uri, str(shop.folder), key, uri) for key in reversed(days)]
-        assert pool.starmap_async(upsert_day, tasks, chunksize=1).get(120) == [300] * 8
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        tasks = [pool.submit(upsert_day, lake.uri, str(shop.folder), key, uri) for key in reversed(days)]
+        assert [task.result(120) for task in tasks] == [300] * 8
     assert stocks(uri) == {f"p{n}": 8 for n in range(300)}
 
 
