@@ -70,9 +70,12 @@ class Manifest(BaseModel):
         """Which crawl of its partition wrote this, from 1; 0 in layers that no crawl writes."""
         return int(self.notes.get("books", {}).get("generation", 0))
 
-    def refusals(self, required: Iterable[str] = ()) -> list[str]:
-        """Why this data may not be published: failed blocking checks, and required ones that were never made."""
+    def refusals(self) -> list[str]:
+        """The blocking checks that failed: why this data may not be published, unless a person accepts it."""
         place = f"{self.layer}/{self.source}"
-        missing = [f"{place}: {name} was never evaluated" for name in required if self.check(name) is None]
-        failed = [f"{place}: {c.name}: {c.summary}" for c in self.checks if c.blocking and not c.passed]
-        return missing + failed
+        return [f"{place}: {c.name}: {c.summary}" for c in self.checks if c.blocking and not c.passed]
+
+    def unmade(self, required: Iterable[str]) -> list[str]:
+        """The required checks that were never made."""
+        place = f"{self.layer}/{self.source}"
+        return [f"{place}: {name} was never evaluated" for name in required if self.check(name) is None]

@@ -173,7 +173,7 @@ def test_the_verdict_comes_back_as_it_was(lake: Lake) -> None:
     )
     current = lake.current("raw", "shop", "2026-01-05")
     assert list(current.checks) == checks and current.inputs == {"raw/x": "v1"} and current.notes == {"books": {"a": 1}}
-    assert current.refusals(["joins_matched"]) == [
+    assert current.unmade(["joins_matched"]) + current.refusals() == [
         "raw/shop: joins_matched was never evaluated",
         "raw/shop: expectations_critical: 3 rows without a price",
     ]

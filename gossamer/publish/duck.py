@@ -1,13 +1,13 @@
 """Questions in SQL: one DuckDB connection over everything that is published.
 
 Each published source is a view of its name, whether its declaration is sound or not; each mart is a table
-`marts.<model>`; where it is asked for, `dead_letters` has those of all sources. The connection is for reading: it knows
-no files but these. Who builds the marts is dbt (`dbt_project/`); nothing here writes.
+`marts.<model>`; where they are asked for, `dead_letters`, `quarantine` and `changes` have those of all sources. The
+connection is for reading, and knows no files but these. Who builds the marts is dbt (`dbt_project/`).
 """
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -23,20 +23,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MARTS = "marts"
-#: The requests that failed for good, of the newest crawl of each partition of each source.
-DEAD_LETTERS = "dead_letters"
+#: Layers beside the published rows, each a table over all partitions of all sources: the requests that failed for good,
+#: the rows that no reader sees, and what differs from the partition before; with the columns that each always has.
+BESIDE = {"dead_letters": ("url", "reason"), "quarantine": ("_url", "_reason"), "changes": ("_url", "change")}
 #: How long a query waits for a dbt run that is writing the warehouse.
 PATIENCE_S = 15.0
 
 
-def connect(settings: Settings, patience_s: float = PATIENCE_S, *, dead_letters: bool = False) -> "DuckDBPyConnection":
+def connect(
+    settings: Settings, patience_s: float = PATIENCE_S, *, beside: Collection[str] = ()
+) -> "DuckDBPyConnection":
     """A connection that sees what is published now; a later publication is seen by a later connection.
 
     A published table that is damaged is no view; a logged warning says why, and the others can be asked.
     While it is open, the marts cannot be rebuilt (DuckDB's lock): close it when the question is answered.
 
     Args:
-        dead_letters: read them too, of every partition; they are many small objects.
+        beside: which of `BESIDE` are read too, of every partition; they are many small objects.
 
     Raises:
         LakeError: the warehouse is being written and stays so for `patience_s` seconds, or cannot be read.
@@ -54,8 +57,8 @@ def connect(settings: Settings, patience_s: float = PATIENCE_S, *, dead_letters:
                 continue
             if rows is not None:
                 connection.register(name, rows)
-        if dead_letters:
-            connection.register(DEAD_LETTERS, _dead_letters(lake).to_arrow())
+        for layer in beside:
+            connection.register(layer, _all_partitions(lake, layer).to_arrow())
         _attach_marts(connection, settings, patience_s)
         # No other file, no Python variable of the caller, and no way back.
         connection.execute("SET python_enable_replacements = false")
@@ -67,12 +70,12 @@ def connect(settings: Settings, patience_s: float = PATIENCE_S, *, dead_letters:
     return connection
 
 
-def _dead_letters(lake: Lake) -> pl.DataFrame:
-    none = pl.LazyFrame(schema=dict.fromkeys(["source", "partition_key", "url", "reason"], pl.String))
+def _all_partitions(lake: Lake, layer: str) -> pl.DataFrame:
+    none = pl.LazyFrame(schema=dict.fromkeys(["source", "partition_key", *BESIDE[layer]], pl.String))
     frames = [
-        lake.scan(DEAD_LETTERS, source, key).with_columns(source=pl.lit(source), partition_key=pl.lit(key))
-        for source in sorted(_sources(lake, DEAD_LETTERS))
-        for key in lake.partitions(DEAD_LETTERS, source)
+        lake.scan(layer, source, key).with_columns(source=pl.lit(source), partition_key=pl.lit(key))
+        for source in sorted(_sources(lake, layer))
+        for key in lake.partitions(layer, source)
     ]
     return pl.concat([none, *frames], how="diagonal_relaxed").collect()
 

@@ -12,13 +12,15 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from gossamer import acceptance
+from gossamer.acceptance import Acceptance
 from gossamer.errors import LakeError, PublicationRefusedError, SchemaConflictError
 from gossamer.lake import INCOMPLETE, Lake, object_path
 from gossamer.manifest import Manifest
@@ -79,17 +81,22 @@ class Publication:
         version: the table version that brought it.
         previous_version: the table version that readers had before, None for a table's first one.
         columns: column name -> Polars type, as text.
+        accepted: the person's word by which it was published in spite of failed checks, None where none had failed.
     """
 
     version: int
     rows: int
     previous_version: int | None
     columns: dict[str, str]
+    accepted: Acceptance | None = None
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One publication of the past: `version` of the table, what it replaced, and where that came from."""
+    """One publication of the past: `version` of the table, what it replaced, and where that came from.
+
+    `accepted` is the reason for which a person accepted its failures, "" where there was nothing to accept.
+    """
 
     version: int
     partition: str
@@ -99,6 +106,7 @@ class HistoryEntry:
     run_id: str
     enriched_version: str
     report: str
+    accepted: str
 
 
 def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publication:
@@ -115,8 +123,18 @@ def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publicati
     source.partition(key)
     manifests = gate(lake, source.name, key)
     enriched = manifests["enriched"]
+    accepted = acceptance.holding(lake, source.name, key, manifests)
+    about = {
+        "partition": key,
+        "crawl_id": manifests["raw"].crawl_id,
+        "run_id": run_id,
+        "enriched_version": enriched.version,
+        "published_rows": str(enriched.rows),
+        "report": lake.url(object_path("reports", source.name, key, ".html")),
+        "accepted": accepted.reason if accepted else "",
+    }
     with _copy(lake, source.name, key, enriched) as rows, _named(lake, source.name):
-        return _commit(lake, source, key, rows, enriched, manifests["raw"].crawl_id, run_id)
+        return replace(_commit(lake, source, key, rows, enriched, about), accepted=accepted)
 
 
 def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
@@ -128,13 +146,16 @@ def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
     manifests: dict[str, Manifest] = {}
     reasons: list[str] = []
     first_bad: str | None = None
+    accepted = acceptance.read(lake, source, key)
     for layer, required in REQUIRED.items():
         try:
             manifests[layer] = manifest = lake.current(layer, source, key)
-            found = manifest.refusals(required)
+            found = manifest.unmade(required)
+            if not any(acceptance.covers(one, manifest) for one in accepted):
+                found += manifest.refusals()
         except LakeError as error:
             incomplete = lake.manifest(INCOMPLETE, source, key) if layer == "raw" else None
-            found = (incomplete.refusals(required) if incomplete else []) or [str(error)]
+            found = (incomplete.refusals() if incomplete else []) or [str(error)]
         if found and first_bad is None:
             first_bad = layer
         reasons += found
@@ -153,7 +174,8 @@ def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
         listed = "\n".join(f"- {reason}" for reason in reasons)
         raise PublicationRefusedError(
             f"{source}, partition {key}, is not published; readers keep the version they have.\n{listed}\n"
-            f"Mend the cause, then materialise {first_bad}/{source} and the layers after it for this partition."
+            f"Mend the cause, then materialise {first_bad}/{source} and the layers after it for this partition; or, "
+            f"where the data is right all the same: gossamer accept {source} '{key}' --reason \"...\""
         )
     return manifests
 
@@ -180,20 +202,12 @@ def dataset(lake: Lake, source: str) -> "Dataset | None":
 
 
 def _commit(
-    lake: Lake, source: Source, key: str, rows: pl.LazyFrame, enriched: Manifest, crawl_id: str, run_id: str
+    lake: Lake, source: Source, key: str, rows: pl.LazyFrame, enriched: Manifest, about: dict[str, str]
 ) -> Publication:
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     marker = f"partition:{key}", _number(enriched.version)
-    about = {
-        "partition": key,
-        "crawl_id": crawl_id,
-        "run_id": run_id,
-        "enriched_version": enriched.version,
-        "published_rows": str(enriched.rows),
-        "report": lake.url(object_path("reports", source.name, key, ".html")),
-    }
     rows = _with_partition(source, rows, key)
     for attempt in range(ATTEMPTS):
         table = lake.table(source.name)
@@ -285,6 +299,7 @@ def _history(table: "DeltaTable", limit: int | None) -> list[HistoryEntry]:
             run_id=entry["run_id"],
             enriched_version=entry["enriched_version"],
             report=entry["report"],
+            accepted=entry.get("accepted", ""),
         )
         for entry in table.history(limit)
         if "enriched_version" in entry
