@@ -1,10 +1,15 @@
-"""The pages and records of a crawl over its time, as one self-contained page: no script, nothing from the network.
+"""Plots as inline SVG: no script, nothing from the network.
 
-What it shows is the crawl's progress (`series`); the report of the partition is in `report`.
+`trace` draws values over partitions, for the pages of `report` and `source_report`, whose styles it takes. `render` is
+a page of its own: the pages and records of a crawl over its time.
 """
 
 from collections.abc import Sequence
 from html import escape
+
+#: The plane of a trace: wide enough for 400 partitions in whole numbers, which keep a page small. It is stretched to
+#: the place that the page has for it; lines keep their width.
+_ACROSS, _DOWN = 800, 100
 
 _WIDTH, _HEIGHT = 720, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 30, 30
@@ -36,6 +41,36 @@ line {{ stroke: var(--line); }} polyline {{ fill: none; stroke: var(--mark); str
 </body>
 </html>
 """
+
+
+def trace(values: Sequence[float | None], label: str, low: float, high: float, marks: Sequence[int] = ()) -> str:
+    """A line through values, one step each; where there is none, the line has a gap.
+
+    Args:
+        label: what it shows, in words.
+        low, high: the values at the lower and the upper edge; what lies beyond is drawn at the edge.
+        marks: places in `values` that are marked by an upright line.
+    """
+    step = _ACROSS / max(len(values) - 1, 1)
+    span = high - low
+    points: list[str] = []
+    pen_up = True
+    for place, value in enumerate(values):
+        if value is None:
+            pen_up = True
+            continue
+        down = _DOWN * (high - value) / span if span > 0 else _DOWN / 2
+        down = 0 if down < 0 else _DOWN if down > _DOWN else down
+        point = f"{place * step:.0f} {down:.0f}"
+        # a point alone is drawn as a line of no length, with round ends
+        points.append(f"M{point}h0" if pen_up else f"L{point}")
+        pen_up = False
+    upright = "".join(f"M{round(place * step)} 0V{_DOWN}" for place in marks)
+    marked = f'<path class="mark" d="{upright}"/>' if upright else ""
+    return (
+        f'<svg class="trace" viewBox="0 0 {_ACROSS} {_DOWN}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{marked}<path d="{"".join(points)}"/></svg>'
+    )
 
 
 def render(title: str, series: Sequence[tuple[float, int, int]]) -> str:
