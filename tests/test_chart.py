@@ -7,6 +7,8 @@ import functools
 import json
 import shutil
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from gossamer import declarations
 from gossamer.cluster.config import Cluster, check_raw
+from gossamer.settings import Settings
 from tests.services import S3, Postgres, unavailable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -275,6 +278,8 @@ KUBECONFIG = {
         ("crawls.namespace=gossamer", "Crawls need a namespace of their own"),
         ("instance.run_launcher.module=x", "instance.run_launcher is the chart's own"),
         ("webserver.ingress.enabled=true", "webserver.ingress.host is empty: name the host"),
+        ("reports.ingress.enabled=true", "reports.ingress.host is empty: name the host"),
+        ("reports.url=reports.example.com", "'/reports/url'"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, said: str) -> None:
@@ -477,6 +482,114 @@ def test_nothing_that_an_upgrade_touches_belongs_to_a_running_crawl() -> None:
     assert jobs[0]["annotations"]["helm.sh/hook"] == "post-install,pre-upgrade"
 
 
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+#: What others have, and what brings the reports to S3.
+SECRETS = (*PASSWORDS, "mongo.secret.name=mongo", "envSecrets={tokens}", "env.HTTPS_PROXY=http://proxy:3128")
+
+
+def reports(values: Path, sets: tuple[str, ...] = PASSWORDS) -> Mapping[str, Any]:
+    """The pod of the server of reports."""
+    deployment = only(objects(values, sets=sets), "Deployment", "gossamer-reports")
+    pod: Mapping[str, Any] = deployment["spec"]["template"]["spec"]
+    return pod
+
+
+def variables(pod: Mapping[str, Any]) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+
+
+def test_the_reports_know_the_lake_and_its_keys_and_nothing_else() -> None:
+    pod = reports(TRIAL, sets=SECRETS)
+    [container] = pod["containers"]
+    assert variables(pod) == {
+        "GOSSAMER_LAKE": "s3://gossamer/lake",
+        "AWS_ENDPOINT_URL": "http://gossamer-s3.gossamer.svc:8333",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "HTTPS_PROXY": "http://proxy:3128",
+        "HOME": "/tmp",
+    }
+    assert container["envFrom"] == [{"secretRef": {"name": "gossamer-s3"}}]
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert "initContainers" not in pod
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] == "gossamer-reports"
+    assert "gossamer-reports" not in {account for account, _ in rights(objects(TRIAL, sets=SECRETS))}
+
+
+def test_where_a_role_opens_the_lake_the_reports_get_no_secret() -> None:
+    assert "envFrom" not in reports(EKS)["containers"][0]
+
+
+def test_the_reports_command_serves_pages_with_what_the_pod_is_told(tmp_path: Path) -> None:
+    [container] = reports(TRIAL)["containers"]
+    (tmp_path / "reports" / "shop").mkdir(parents=True)
+    (tmp_path / "reports" / "shop" / "2026-11-20.html").write_text("<p>a report</p>")
+    python, *module = container["command"]
+    assert (python, container["args"].count(str(container["ports"][0]["containerPort"]))) == ("python", 1)
+    arguments = ["0" if word == "3070" else word for word in container["args"]]  # here any port that is free
+    environment = {**variables(reports(TRIAL)), "GOSSAMER_LAKE": str(tmp_path), "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, *module, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr
+        try:
+            said = server.stderr.readline()
+            address = said.rpartition(" ")[2].strip().replace("0.0.0.0", "127.0.0.1")
+            assert address.startswith("http://127.0.0.1:"), said
+            with urllib.request.urlopen(f"{address}/reports/shop/2026-11-20.html", timeout=30) as page:
+                assert page.read() == b"<p>a report</p>"
+        finally:
+            server.kill()
+
+
+def test_the_reports_answer_those_who_may_ask_the_webserver_and_the_bundled_s3_answers_them(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}]
+    values.write_text(yaml.safe_dump({"networkPolicy": {"webserverFrom": peers}}))
+    for file, sets, expected in ((values, LEAST, peers), (TRIAL, PASSWORDS, [{"namespaceSelector": {}}])):
+        things = objects(file, sets=sets)
+        [rule] = only(things, "NetworkPolicy", "gossamer-reports")["spec"]["ingress"]
+        assert rule == {"ports": [{"port": 3070, "protocol": "TCP"}], "from": expected}
+    [rule] = only(objects(TRIAL), "NetworkPolicy", "gossamer-s3")["spec"]["ingress"]
+    assert "reports" in rule["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "url"),
+    [
+        ((), None),
+        (("reports.url=https://reports.example/gossamer",), "https://reports.example/gossamer"),
+        (("reports.ingress.enabled=true", "reports.ingress.host=reports.example"), "https://reports.example"),
+        (
+            ("reports.ingress.enabled=true", "reports.ingress.host=a.example", "reports.url=https://b.example"),
+            "https://b.example",
+        ),
+        (("reports.enabled=false", "reports.ingress.enabled=true", "reports.ingress.host=reports.example"), None),
+        (("reports.enabled=false", "reports.url=https://elsewhere.example"), "https://elsewhere.example"),
+    ],
+    ids=["unknown", "url", "ingress", "url-before-ingress", "off", "elsewhere"],
+)
+def test_dagster_links_to_where_the_reports_are_found(sets: tuple[str, ...], url: str | None) -> None:
+    data = only(objects(sets=(*LEAST, *sets)), "ConfigMap", "gossamer-env")["data"]
+    assert data.get("GOSSAMER_REPORTS_URL") == url
+    # As the platform's own processes take it.
+    assert Settings.load(environ={**data, "GOSSAMER_SOURCES": "sources"}).reports_url == (url or "")
+
+
+def test_reports_that_are_switched_off_leave_nothing() -> None:
+    off = objects(TRIAL, sets=(*PASSWORDS, "reports.enabled=false"))
+    assert not [thing["kind"] for thing in off if thing["metadata"]["name"] == "gossamer-reports"]
+    assert {t["kind"] for t in objects(TRIAL) if t["metadata"]["name"] == "gossamer-reports"} == {
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "NetworkPolicy",
+    }
+
+
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
@@ -502,13 +615,14 @@ def test_without_a_disk_there_are_no_marts_and_with_one_runs_have_it() -> None:
     assert env(objects(TRIAL))["GOSSAMER_WAREHOUSE"] == "/warehouse/warehouse.duckdb"
 
 
-def test_accounts_that_use_s3_have_the_role_and_crawls_their_own() -> None:
+def test_accounts_that_use_s3_have_the_role_and_crawls_and_reports_their_own() -> None:
     accounts = {t["metadata"]["name"]: t["metadata"] for t in objects(EKS) if t["kind"] == "ServiceAccount"}
     roles = {
         name: account["annotations"]["eks.amazonaws.com/role-arn"].rpartition("/")[2]
         for name, account in accounts.items()
     }
     assert roles.pop("gossamer-crawl") == "gossamer-crawls"
+    assert roles.pop("gossamer-reports") == "gossamer-reports"
     assert set(roles.values()) == {"gossamer"}
 
 
@@ -525,7 +639,12 @@ def test_raw_configuration_of_runs_is_added_to_ours_and_replaces_none_of_it(tmp_
     assert config["pod_spec_config"]["security_context"]["fsGroup"] == 7
 
 
-def test_two_webservers_are_never_both_taken_away() -> None:
-    budget = only(objects(EKS), "PodDisruptionBudget", "gossamer-webserver")["spec"]
+@pytest.mark.parametrize("component", ["webserver", "readonly", "reports"])
+def test_two_of_those_whom_browsers_ask_are_never_both_taken_away(component: str) -> None:
+    things = objects(EKS, sets=("readonly.enabled=true", f"{component}.replicas=2"))
+    budget = only(things, "PodDisruptionBudget", f"gossamer-{component}")["spec"]
     assert budget["maxUnavailable"] == 1
+    deployment = only(things, "Deployment", f"gossamer-{component}")["spec"]
+    assert _selects(budget["selector"], deployment["template"]["metadata"]["labels"])
+    assert deployment["template"]["spec"]["topologySpreadConstraints"]
     assert not [t for t in objects(TRIAL) if t["kind"] == "PodDisruptionBudget"], "one of one could never be drained"

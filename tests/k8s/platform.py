@@ -6,6 +6,7 @@ Postgres and S3 are the chart's bundled ones. What tests ask of it is theirs.
 import base64
 import contextlib
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from gossamer.cluster.jobs import SELECTOR
+from gossamer.quality.report_server import report_url
 from gossamer.serve import Platform, Processes, ServeError
 from gossamer.settings import PROJECT
 from tests import services
@@ -71,7 +73,7 @@ class Installed:
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """Asks the webserver, by a connection of its own: its pod may have been replaced."""
         with self.cluster.forward(self.namespace, f"service/{RELEASE}-webserver", 80) as port:
-            return Platform(f"http://127.0.0.1:{port}", Processes(self.folder)).graphql(query, variables)
+            return Platform(f"http://127.0.0.1:{port}", "", Processes(self.folder)).graphql(query, variables)
 
     def launch(self, job: str, partition: str, **tags: str) -> str:
         """Materialises one partition; the run's id."""
@@ -121,6 +123,13 @@ class Installed:
     def faults(self, run: str) -> list[str]:
         events = self.graphql(_CHECKS, id=run)["logsForRun"]["events"]
         return [str(event) for event in events if event["__typename"] == "ExecutionStepFailureEvent"]
+
+    def report(self, source: str, partition: str) -> str:
+        """The page of a partition, as the server of reports gives it to a browser."""
+        with self.cluster.forward(self.namespace, f"service/{RELEASE}-reports", 80) as port:
+            address = report_url(f"http://127.0.0.1:{port}", source, partition)
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return str(answer.read().decode())
 
     # -- its pods -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ are launched together, because a run's pod takes its time to start, and wait on 
 
 import contextlib
 import datetime as dt
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -183,7 +184,7 @@ def test_a_crawl_in_its_run_s_own_pod_keeps_the_promise_when_that_pod_is_deleted
     assert disturb.crawl.outcome().differences(known.outcome) == []
 
 
-def test_a_partition_of_the_shop_is_crawled_by_a_job_and_its_rows_and_checks_are_those_of_a_local_run(
+def test_a_partition_of_the_shop_is_crawled_by_a_job_and_its_rows_checks_and_report_are_those_of_a_local_run(
     platform: Installed, lake: str
 ) -> None:
     day = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1)
@@ -203,4 +204,6 @@ def test_a_partition_of_the_shop_is_crawled_by_a_job_and_its_rows_and_checks_are
     published = {row["sku"]: row["name"] for row in rows.collect().iter_rows(named=True)}
     shop = f"http://gossamer-shop.{platform.namespace}.svc:8765"
     assert published == {row["sku"]: row["name"] for row in shop_records(day, shop)}
+    page = platform.report("shop", str(day))
+    assert {"shop", str(day), "joins_complete"} <= set(re.findall(r"[\w-]+", page)), page
     platform.clear()

@@ -83,7 +83,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", ["webserver", "readonly", "daemon", "code", "run", "crawl"])
+@pytest.mark.parametrize("name", ["webserver", "readonly", "reports", "daemon", "code", "run", "crawl"])
 def test_an_account_may_do_what_it_is_for_and_nothing_else_anywhere(installed: Installed, name: str) -> None:
     places = {"release": installed.release, "crawls": installed.crawls, "elsewhere": "default"}
     for place, namespace in places.items():
@@ -113,6 +113,9 @@ def test_an_account_may_do_what_it_is_for_and_nothing_else_anywhere(installed: I
         ("webserver", "delete", "jobs", "crawls"),
         ("readonly", "list", "pods", "release"),
         ("readonly", "delete", "jobs", "release"),
+        ("reports", "list", "pods", "release"),
+        ("reports", "get", "secrets", "release"),
+        ("reports", "get", "configmaps", "release"),
     ],
 )
 def test_an_account_may_not(installed: Installed, name: str, verb: str, resource: str, place: str) -> None:

@@ -122,13 +122,31 @@ AWS_ALLOW_HTTP: "true"
 {{- end }}
 {{- end }}
 
+{{/* Where the lake is. */}}
+{{- define "gossamer.lake" -}}
+s3://{{ include "gossamer.s3.bucket" . }}{{ with .Values.s3.prefix | trimAll "/" }}/{{ . }}{{ end }}
+{{- end }}
+
+{{/* Where people's browsers find the reports; empty where nobody knows. */}}
+{{- define "gossamer.reports.url" -}}
+{{- $reports := .Values.reports -}}
+{{- if $reports.url -}}
+{{- $reports.url -}}
+{{- else if and $reports.enabled $reports.ingress.enabled -}}
+https://{{ $reports.ingress.host }}
+{{- end -}}
+{{- end }}
+
 {{/* Variables of every process of the platform and of runs; secrets are not among them. */}}
 {{- define "gossamer.environment" -}}
-GOSSAMER_LAKE: s3://{{ include "gossamer.s3.bucket" . }}{{ with .Values.s3.prefix | trimAll "/" }}/{{ . }}{{ end }}
+GOSSAMER_LAKE: {{ include "gossamer.lake" . }}
 GOSSAMER_LAUNCHER: kubernetes
 GOSSAMER_KUBERNETES: /etc/gossamer/crawls.yaml
 GOSSAMER_PARKING: continuous
 GOSSAMER_CRAWLS: /tmp/crawls
+{{- with include "gossamer.reports.url" . }}
+GOSSAMER_REPORTS_URL: {{ . }}
+{{- end }}
 {{- if .Values.warehouse.enabled }}
 GOSSAMER_WAREHOUSE: /warehouse/warehouse.duckdb
 {{- end }}
@@ -277,6 +295,7 @@ configMap:
 {{- define "gossamer.accountAnnotations" -}}
 {{- $role := .root.Values.s3.roleArn -}}
 {{- if eq .name "crawl" }}{{ $role = .root.Values.s3.crawlsRoleArn | default $role }}{{ end -}}
+{{- if eq .name "reports" }}{{ $role = .root.Values.s3.reportsRoleArn | default $role }}{{ end -}}
 {{- with $role }}
 eks.amazonaws.com/role-arn: {{ . }}
 {{- end }}
