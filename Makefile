@@ -16,7 +16,7 @@ IMAGE ?= gossamer:$(VERSION)$(if $(filter-out runtime,$(TARGET)),-$(TARGET))
 BUILDER ?= $(firstword $(notdir $(foreach name,docker podman buildah,$(shell command -v $(name)))) docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-k8s torture-k8s image test-py lint format bench torture conformance-scrapy test-oldest-scrapy lock schema clean
+.PHONY: help setup setup-dev demo dev test test-k8s torture-k8s image test-py lint format bench torture conformance-scrapy conformance-gx test-oldest-scrapy test-oldest-gx lock schema clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,16 @@ test-oldest-scrapy: ## the fast tests of crawls on the oldest supported Scrapy
 	@$(MAKE) --no-print-directory setup-others VENV=.venv-scrapy-oldest OTHERS=tests/conformance/requirements-oldest.txt
 	@.venv-scrapy-oldest/bin/pytest -n $(WORKERS) -m "not slow" $(ARGS) \
 	  $(wildcard tests/test_crawl.py tests/test_engine*.py tests/test_kills.py tests/test_reasons.py)
+
+# Great Expectations before 1.24 leaves the folder of a context in memory to the garbage collector.
+LEFT_OPEN := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+
+conformance-gx: setup-dev ## Great Expectations' own tests on Polars frames (ARGS="-k unique")
+	@$(BIN)/python tests/conformance/gx_run.py $(ARGS)
+
+test-oldest-gx: ## the tests of quality on the oldest supported Great Expectations
+	@$(MAKE) --no-print-directory setup-others VENV=.venv-gx-oldest OTHERS=tests/conformance/requirements-oldest-gx.txt
+	@.venv-gx-oldest/bin/pytest -n $(WORKERS) -m "not slow" $(LEFT_OPEN) $(ARGS) $(wildcard tests/test_gx_*.py tests/test_quality.py)
 
 .PHONY: setup-others
 setup-others: setup-dev

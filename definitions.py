@@ -12,11 +12,15 @@ from typing import Any
 import dagster as dg
 
 from assets import build_source_assets
+from assets.accept import build_accept_job
 from assets.control import build_control_job
+from assets.data_docs import build_data_docs
 from assets.marts import build_dbt_resource, build_marts
+from assets.rerun import build_recheck_job
 from gossamer import declarations
 from gossamer.errors import ConfigurationError
 from gossamer.settings import Settings
+from gossamer.source import Source
 from resources import build_resources
 from sensors.chains import build_chain_sensor
 from sensors.marts import build_marts_job, build_marts_sensor
@@ -44,10 +48,10 @@ def build_defs(
     for name, why in left_out.items():
         log.warning("Left out: %s. %s", name, why)
     return dg.Definitions(
-        assets=[*assets, *marts],
+        assets=[*assets, *marts, *([build_data_docs(chosen)] if chosen and tuple(only) == ("*",) else [])],
         jobs=[
             *(build_job(source) for source in chosen),
-            *([build_control_job(chosen)] if chosen else []),
+            *(_jobs_for_people(chosen, {**given, **(resources or {})}) if chosen else []),
             *([build_marts_job()] if marts else []),
         ],
         schedules=[build_schedule(source) for source in chosen if source.spec.schedule],
@@ -61,6 +65,14 @@ def build_defs(
         executor=dg.in_process_executor,
         metadata={f"left out: {name}": why for name, why in left_out.items()},
     )
+
+
+def _jobs_for_people(sources: Sequence[Source], resources: Mapping[str, Any]) -> list[dg.JobDefinition]:
+    return [
+        build_control_job(sources),
+        build_recheck_job(sources, resources),
+        build_accept_job(sources, resources),
+    ]
 
 
 @dg.definitions

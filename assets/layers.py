@@ -1,9 +1,7 @@
 """The layers of a source as assets, one builder each: raw (with dead letters), clean, enriched, published, MongoDB."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,16 +9,17 @@ import polars as pl
 from pydantic import Field
 
 from assets import metadata, specs
-from gossamer.lake import INCOMPLETE, PUBLISHED, Lake, object_path, stage
-from gossamer.manifest import CheckResult, Manifest
+from gossamer.lake import INCOMPLETE, PUBLISHED, Lake, object_path
+from gossamer.manifest import Manifest
 from gossamer.source import Source
 from resources import failures
-from resources.lake import Dataset
 from resources.launcher import CrawlLauncher
 from resources.mongo import MongoResource
+from resources.pages import PagesResource
 
 if TYPE_CHECKING:
     from gossamer.crawl.progress import Progress
+    from gossamer.layers import Refined
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
@@ -36,6 +35,15 @@ class CrawlConfig(dg.Config):
     fresh: bool = Field(
         default=False,
         description="Start afresh: begin a new crawl although the last one was paused, interrupted or failed half-way.",
+    )
+
+
+class CleanConfig(dg.Config):
+    """What a person may ask of the clean layer when starting its run."""
+
+    keep_failing: bool = Field(
+        default=False,
+        description="Leave rows that fail critical expectations where they are, not in quarantine: to be accepted.",
     )
 
 
@@ -63,15 +71,19 @@ def raw(source: Source) -> dg.AssetsDefinition:
         pool=f"crawl_{source.name}",
     )
     def crawl(
-        context: dg.AssetExecutionContext, config: CrawlConfig, lake: dg.ResourceParam[Lake], launcher: CrawlLauncher
+        context: dg.AssetExecutionContext,
+        config: CrawlConfig,
+        lake: dg.ResourceParam[Lake],
+        launcher: CrawlLauncher,
+        pages: PagesResource,
     ) -> Results:
         from gossamer.crawl.step import CrawlPausedError
-        from gossamer.quality import suite
+        from gossamer.quality import suite_file
 
         key, run = context.partition_key, context.run
         with failures.named():
-            if source.suite_file:
-                suite.parse(source.suite_file)  # a fault in it would be found after the crawl
+            for suite in filter(None, [source.suite_file, source.enriched_suite_file]):
+                suite_file.parse(suite)  # a fault in it would be found after the crawl
             try:
                 manifest = launcher.crawl(
                     source,
@@ -90,7 +102,7 @@ def raw(source: Source) -> dg.AssetsDefinition:
             if manifest.layer == INCOMPLETE:
                 rows = lake.url(object_path(INCOMPLETE, source.name, key))
                 context.log.warning(f"The books do not close: the rows lie in {rows}; raw/{source.name} is as it was.")
-            yield from _crawled(context, source, lake, manifest)
+            yield from _crawled(context, source, lake, pages, manifest)
 
     return crawl
 
@@ -101,9 +113,17 @@ def _is_cancelled(context: dg.AssetExecutionContext) -> bool:
     return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
-def _crawled(context: dg.AssetExecutionContext, source: Source, lake: Lake, manifest: Manifest) -> Results:
+def _crawled(
+    context: dg.AssetExecutionContext, source: Source, lake: Lake, pages: PagesResource, manifest: Manifest
+) -> Results:
     """What of a crawl that is over was asked for: its rows, its dead letters, the verdict on its books."""
+    from gossamer.layers import cause_of_incomplete
+
     key = context.partition_key
+    links: dict[str, Any] = {}
+    if manifest.layer == INCOMPLETE:  # no layer above will tell
+        why = cause_of_incomplete(lake, source, manifest)
+        links = {**metadata.of_cause(why.model_dump()), **_report(source, lake, pages, key, context.log)}
     letters = lake.current("dead_letters", source.name, key)
     for layer, known in (("raw", manifest), ("dead_letters", letters)):
         if specs.asset_key(layer, source.name) not in context.selected_asset_keys:
@@ -111,7 +131,7 @@ def _crawled(context: dg.AssetExecutionContext, source: Source, lake: Lake, mani
         shown: dict[str, Any] = {"crawl_id": manifest.crawl_id}
         shown["object"] = metadata.place(lake, object_path(known.layer, source.name, key))
         if layer == "raw":
-            shown |= {**metadata.of_crawl(manifest.notes["books"]), **_plot(source, lake, manifest)}
+            shown |= {**metadata.of_crawl(manifest.notes["books"]), **_plot(source, lake, pages, manifest), **links}
         shown |= metadata.of_rows(source, layer, lake.scan(known.layer, source.name, key), known.rows)
         yield dg.MaterializeResult(
             asset_key=specs.asset_key(layer, source.name),
@@ -122,10 +142,10 @@ def _crawled(context: dg.AssetExecutionContext, source: Source, lake: Lake, mani
     raw_rows = specs.asset_key("raw", source.name)
     for check in manifest.checks:
         if dg.AssetCheckKey(raw_rows, check.name) in context.selected_asset_check_keys:
-            yield metadata.check_result(raw_rows, check, {})
+            yield metadata.check_result(raw_rows, check, links)
 
 
-def _plot(source: Source, lake: Lake, manifest: Manifest) -> dict[str, Any]:
+def _plot(source: Source, lake: Lake, pages: PagesResource, manifest: Manifest) -> dict[str, Any]:
     """Draws the crawl's pages over time and links the page; nothing where that is not known."""
     from gossamer.crawl.progress import read_progress
     from gossamer.quality import plot
@@ -135,53 +155,49 @@ def _plot(source: Source, lake: Lake, manifest: Manifest) -> dict[str, Any]:
         return {}
     path = object_path("plots", source.name, manifest.partition, ".html")
     lake.put(path, plot.render(f"Crawl {manifest.crawl_id}", said.series).encode())
-    return {"pages_over_time": metadata.place(lake, path)}
+    return {"pages_over_time": metadata.page(lake, pages, path)}
 
 
 def clean(source: Source) -> dg.AssetsDefinition:
-    """`clean/<s>`: typed rows, each record once, with the verdict of the source's expectations."""
+    """`clean/<s>` and `quarantine/<s>`: typed rows, each record once, with the verdict of all expectations; and the
+    rows that fail a critical one."""
     name = source.name
-    blocking, warning = ["record_key", "rows_kept", "expectations_critical"], ["expectations_warning"]
-
+    blocking = ["record_key", "rows_kept", "volume", "expectations_critical"]
     version = source.code_version("spec", "transform", "suite")
     raw_rows = specs.asset_key("raw", name)
+    kinds = {"polars", "greatexpectations", "parquet"}
 
     @dg.multi_asset(
         name=f"clean_{name}",
-        specs=[specs.spec(source, "clean", kinds={"polars", "parquet"}, version=version, deps=[dg.AssetDep(raw_rows)])],
+        can_subset=True,
+        specs=[
+            specs.spec(source, layer, kinds=kinds, version=version, deps=[dg.AssetDep(raw_rows)], skippable=True)
+            for layer in ("quarantine", "clean")
+        ],
         ins={"rows": dg.AssetIn(key=raw_rows, input_manager_key="lake_io")},
-        check_specs=specs.checks(source, "clean", blocking, warning),
+        check_specs=specs.checks(source, "clean", blocking, ["expectations_warning"]),
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
-    def clean_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
-        from gossamer.quality.report import fill_rates
-        from gossamer.quality.suite import evaluate
-        from gossamer.records import clean as records
-        from gossamer.records import transform
+    def clean_asset(
+        context: dg.AssetExecutionContext,
+        config: CleanConfig,
+        lake: dg.ResourceParam[Lake],
+        pages: PagesResource,
+        rows: pl.LazyFrame,
+    ) -> Results:
+        from gossamer import layers
 
-        key = context.partition_key
-        with failures.named(), contextlib.ExitStack() as staging:
-            with transform.computing(source), lake.reading("raw", name, key) as crawled:
-                typed = staging.enter_context(stage(records.clean(source, rows, key)))
-                staged = staging.enter_context(stage(records.deduplicate(source, typed.frame)))
-            counts = records.count(source, crawled.rows, typed.frame, staged.rows)
-            checks = records.checks(source, counts)
-            # Before rows go to quarantine, and before duplicates hide that a key was not unique.
-            checks += evaluate(source.suite_file, typed.frame, source.spec.record.key)
-            notes = {"records": asdict(counts), "fill": fill_rates(staged.frame)}
-            known = {"crawl_id": crawled.crawl_id, "notes": notes}
-            inputs = {f"raw/{name}": crawled.version}
-            shown: dict[str, Any] = {"duplicates": counts.duplicates, "without_key": counts.without_key}
-            shown |= metadata.of_rows(source, "clean", staged.frame, staged.rows)
-            yield _materialised(source, "clean", lake, key, Dataset(staged, checks, inputs, known), shown)
-            links = _report(source, lake, key, context.log)
-            yield from _verdict(source, "clean", checks, links)
+        _must_make(context, source, "clean")
+        made = layers.clean(lake, source, context.partition_key, rows, keep_failing=config.keep_failing)
+        with failures.named(), made as refined:
+            yield from _refined(context, source, lake, pages, refined)
 
     return clean_asset
 
 
 def enriched(source: Source) -> dg.AssetsDefinition:
-    """`enriched/<s>`: clean rows, declared joins, and what the source's own `enrich` adds."""
+    """`enriched/<s>` and `changes/<s>`: clean rows, declared joins, what the source's own `enrich` adds; and the
+    difference to the partition published before."""
     name = source.name
     joins = source.spec.enrich.join
     clean_rows = specs.asset_key("clean", name)
@@ -189,37 +205,31 @@ def enriched(source: Source) -> dg.AssetsDefinition:
         specs.upstream(source, PUBLISHED, join.source, source.spec.partitions if join.partition == "same" else None)
         for join in joins
     ]
-    version = source.code_version("spec", "transform")
+    above = [dg.AssetDep(clean_rows), *deps]
+    version = source.code_version("spec", "transform", "enriched_suite")
+    blocking, warning = ["joins_matched"], ["joins_complete"]
+    if source.enriched_suite_file:
+        blocking, warning = [*blocking, "expectations_critical"], [*warning, "expectations_warning"]
 
     @dg.multi_asset(
         name=f"enrich_{name}",
+        can_subset=True,
         specs=[
-            specs.spec(
-                source, "enriched", kinds={"polars", "parquet"}, version=version, deps=[dg.AssetDep(clean_rows), *deps]
-            )
+            specs.spec(source, layer, kinds={"polars", "parquet"}, version=version, deps=above, skippable=True)
+            for layer in ("changes", "enriched")
         ],
         ins={"rows": dg.AssetIn(key=clean_rows, input_manager_key="lake_io")},
-        check_specs=specs.checks(source, "enriched", ["joins_matched"], ["joins_complete"]),
+        check_specs=specs.checks(source, "enriched", blocking, warning),
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
-    def enriched_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], rows: pl.LazyFrame) -> Results:
-        from gossamer.quality.report import fill_rates
-        from gossamer.records import enrich as records
-        from gossamer.records import transform
+    def enriched_asset(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], pages: PagesResource, rows: pl.LazyFrame
+    ) -> Results:
+        from gossamer import layers
 
-        key = context.partition_key
-        with failures.named(), contextlib.ExitStack() as staging:
-            with transform.computing(source), lake.reading("clean", name, key) as cleaned:
-                frame, joined = records.enrich(source, rows, records.upstream(source, lake, key))
-                staged = staging.enter_context(stage(frame))
-            checks = records.checks(joined)
-            notes = {"joins": [asdict(join) for join in joined], "fill": fill_rates(staged.frame)}
-            known = {"crawl_id": cleaned.crawl_id, "notes": notes}
-            inputs = {f"clean/{name}": cleaned.version}
-            shown = metadata.of_rows(source, "enriched", staged.frame, staged.rows)
-            yield _materialised(source, "enriched", lake, key, Dataset(staged, checks, inputs, known), shown)
-            links = _report(source, lake, key, context.log)
-            yield from _verdict(source, "enriched", checks, links)
+        _must_make(context, source, "enriched")
+        with failures.named(), layers.enrich(lake, source, context.partition_key, rows) as refined:
+            yield from _refined(context, source, lake, pages, refined)
 
     return enriched_asset
 
@@ -235,16 +245,22 @@ def published(source: Source) -> dg.AssetsDefinition:
         specs=[specs.spec(source, PUBLISHED, kinds={"deltalake"}, version=source.code_version("spec"), deps=deps)],
         backfill_policy=specs.ONE_PARTITION_A_RUN,
     )
-    def published_asset(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[Any]:
+    def published_asset(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], pages: PagesResource
+    ) -> dg.MaterializeResult[Any]:
+        from gossamer.layers import remember
         from gossamer.publish.tables import publish
 
         key = context.partition_key
         with failures.named():
             publication = publish(lake, source, key, context.run.run_id)
+            remember(lake, source, key)
             rows = lake.scan_published(name, key)
             assert rows is not None
             shown: dict[str, Any] = {"table": metadata.place(lake, f"{PUBLISHED}/{name}")}
-            shown |= {"table_version": publication.version, **_report(source, lake, key, context.log)}
+            shown |= {"table_version": publication.version, **_report(source, lake, pages, key, context.log)}
+            if publication.accepted:
+                shown["accepted"] = dg.MetadataValue.text(f"{publication.accepted.by}: {publication.accepted.reason}")
             shown |= metadata.of_rows(source, PUBLISHED, rows, publication.rows)
             return dg.MaterializeResult(metadata=shown, data_version=dg.DataVersion(str(publication.version)))
 
@@ -271,40 +287,47 @@ def mongo(source: Source) -> dg.AssetsDefinition:
     return mongo_asset
 
 
-def _materialised(
-    source: Source, layer: str, lake: Lake, key: str, data: Dataset, shown: dict[str, Any]
-) -> dg.MaterializeResult[Any]:
-    return dg.MaterializeResult(
-        asset_key=specs.asset_key(layer, source.name),
-        value=data,
-        metadata={"object": metadata.place(lake, object_path(layer, source.name, key)), **shown},
-        data_version=dg.DataVersion(data.staged.version),
-    )
+def _refined(
+    context: dg.AssetExecutionContext, source: Source, lake: Lake, pages: PagesResource, refined: "Refined"
+) -> Results:
+    """Commits a layer with what goes beside it, and tells of both and of the verdict."""
+    from gossamer import layers
+
+    key, layer = context.partition_key, refined.layer
+    beside = layers.BESIDE[layer]
+    layers.commit(lake, source, key, refined, context.run.run_id)
+    context.log.info(f"{layer}/{source.name}, partition {key}: {refined.staged.rows} rows committed")
+    shown = {beside: (refined.aside, {}), layer: (refined.staged, metadata.of_notes(refined.notes))}
+    for name, (staged, more) in shown.items():
+        if specs.asset_key(name, source.name) in context.selected_asset_keys:
+            place = {"object": metadata.place(lake, object_path(name, source.name, key))}
+            yield dg.MaterializeResult(
+                asset_key=specs.asset_key(name, source.name),
+                metadata={**place, **more, **metadata.of_rows(source, name, staged.frame, staged.rows)},
+                data_version=dg.DataVersion(staged.version),
+            )
+    links = _report(source, lake, pages, key, context.log)
+    for check in refined.checks:
+        if dg.AssetCheckKey(specs.asset_key(layer, source.name), check.name) in context.selected_asset_check_keys:
+            yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
 
 
-def _verdict(source: Source, layer: str, checks: Sequence[CheckResult], links: dict[str, Any]) -> Results:
-    for check in checks:
-        yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
+def _must_make(context: dg.AssetExecutionContext, source: Source, layer: str) -> None:
+    """What stands beside a layer is made with it and never alone: the two would speak of different data."""
+    if specs.asset_key(layer, source.name) not in context.selected_asset_keys:
+        raise dg.Failure(f"Materialise {layer}/{source.name} too: what you asked for is made with it.")
 
 
-def _report(source: Source, lake: Lake, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:
-    """Writes the partition's report again, with what is known by now, and links it."""
-    from gossamer.quality.report import render
+def _report(source: Source, lake: Lake, pages: PagesResource, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:
+    """Writes the partition's report again, with what is known by now, and links it and the source's."""
+    from gossamer import reporting
 
-    manifests = {
-        layer: manifest
-        for layer in ("raw", "dead_letters", "clean", "enriched")
-        if (manifest := lake.manifest(layer, source.name, key))
+    written = reporting.write(lake, source, key)
+    log.info(f"Report: {pages.address(written.partition) or lake.url(written.partition)}")
+    return {
+        "report": metadata.page(lake, pages, written.partition),
+        "source_report": metadata.page(lake, pages, written.source),
     }
-    raw_rows, letters = manifests.get("raw"), manifests.get("dead_letters")
-    if raw_rows and letters and letters.crawl_id != raw_rows.crawl_id:
-        del manifests["dead_letters"]  # of a newer crawl, whose books did not close
-    newest = "enriched" if "enriched" in manifests else "clean"
-    sample = lake.scan(newest, source.name, key).head(metadata.SAMPLE_ROWS).collect()
-    path = object_path("reports", source.name, key, ".html")
-    lake.put(path, render(source, manifests, sample).encode())
-    log.info(f"Report: {lake.url(path)}")
-    return {"report": metadata.place(lake, path)}
 
 
 class _Reporter:

@@ -18,6 +18,7 @@ from gossamer.lake import Lake
 from gossamer.manifest import CheckResult
 from gossamer.schema import PARTITION, field_columns
 from gossamer.source import Source
+from resources.pages import PagesResource
 
 SAMPLE_ROWS = 10
 #: More of them, or wider ones, and the UI pushes the table out of the window; the report shows the rows whole.
@@ -41,6 +42,16 @@ _PLATFORM_COLUMNS = {
     "_seed_row": "what the crawl began with on the way to that page: a seed's URL, or its upstream row as JSON",
     PARTITION: "the partition that the row belongs to",
 }
+_ADDED_COLUMNS = {
+    "quarantine": {
+        "_expectation": "the critical expectations that the row fails",
+        "_reason": "what they demand, and what the row has",
+    },
+    "changes": {
+        "change": "new, changed or gone",
+        "columns": "the columns that differ, of a changed row",
+    },
+}
 _DEAD_LETTER_COLUMNS = {
     "url": "the request that failed for good",
     "reason": "why: one word of the platform's list",
@@ -56,7 +67,7 @@ _DEAD_LETTER_COLUMNS = {
 
 def of_rows(source: Source, layer: str, frame: pl.LazyFrame, rows: int) -> dict[str, Any]:
     """Row count, column schema with descriptions, and a sample of a frame."""
-    said = _DEAD_LETTER_COLUMNS if layer == "dead_letters" else _columns(source)
+    said = _DEAD_LETTER_COLUMNS if layer == "dead_letters" else _columns(source) | _ADDED_COLUMNS.get(layer, {})
     added = "" if layer in ("raw", "dead_letters") else "added by a join or by transform.py"
     columns = [
         dg.TableColumn(name, _type(dtype), description=said.get(name, added))
@@ -129,6 +140,12 @@ def place(lake: Lake, path: str) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.path(Path(lake.url(path))) if lake.is_local else dg.MetadataValue.text(lake.url(path))
 
 
+def page(lake: Lake, pages: PagesResource, path: str) -> dg.MetadataValue[Any]:
+    """A link to a page of the lake; where no server shows it, the place where it lies."""
+    address = pages.address(path)
+    return dg.MetadataValue.url(address) if address else place(lake, path)
+
+
 def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     """A crawl's books: what is plotted over time, and what became of the requests and records."""
     requests, records = books.get("requests", {}), books.get("records", {})
@@ -159,6 +176,35 @@ def of_crawl(books: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def of_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest's notes tell of a layer: the ledger of records, the quarantine, changes, the likely cause."""
+    shown: dict[str, Any] = {
+        name: count
+        for name, count in notes.get("records", {}).items()
+        if name in ("quarantined", "duplicates", "dropped")
+    }
+    changed = notes.get("changes", {})
+    if previous := changed.get("previous"):
+        shown |= {name: changed[name] for name in ("new", "changed", "gone", "unchanged")}
+        shown["compared_with"] = dg.MetadataValue.text(str(previous))
+        columns = [{"column": name, "rows": rows} for name, rows in changed.get("columns", {}).items()]
+        if columns:
+            shown["changed_columns"] = table(columns[:_TABLE_ROWS], ["column", "rows"])
+    if set_aside := notes.get("quarantine", {}).get("by"):
+        rows = [{"expectation": demand, "rows": count} for demand, count in set_aside.items()]
+        shown["quarantine"] = table(rows[:_TABLE_ROWS], ["expectation", "rows"], _FAILING_CELL)
+    return shown | of_cause(notes.get("cause"))
+
+
+def of_cause(cause: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What most likely happened, and what speaks for it."""
+    if not cause:
+        return {}
+    evidence = [{"evidence": line} for line in cause["evidence"]]
+    shown: dict[str, Any] = {"cause": dg.MetadataValue.text(f"{cause['kind']}: {cause['words']}")}
+    return shown | ({"evidence": table(evidence, ["evidence"], _NOTICE)} if evidence else {})
+
+
 def _outcomes(counts: Mapping[str, Any], unit: str = "requests") -> list[dict[str, Any]]:
     """Counts as rows, `dead: gone` for a count below `dead`; what never happened is left out, but for the first."""
     rows = []
@@ -186,7 +232,12 @@ def _found(details: Mapping[str, Any]) -> dict[str, Any]:
     if "requests" in details:
         return {**of_crawl(details), "books": dg.MetadataValue.json(dict(details))}
     if "results" in details:
-        return _expectations(details)
+        return {**of_cause(details.get("cause")), **_expectations(details)}
+    if "trend" in details:
+        trend = [{"partition": key, "rows": rows} for key, rows in reversed(details["trend"])]
+        bounds = {name: details[name] for name in ("rows", "low", "high") if details[name] is not None}
+        shown = {**bounds, **of_cause(details.get("cause"))}
+        return shown | ({"trend": table(trend, ["partition", "rows"])} if trend else {})
     if "joins" in details:
         columns = ["source", "rows", "unmatched", "max_unmatched", "examples"]
         rows = [{**join, "examples": ", ".join(join["examples"])} for join in details["joins"]]
@@ -203,7 +254,7 @@ def _expectations(details: Mapping[str, Any]) -> dict[str, Any]:
         "expectations": table(sorted(outcomes, key=lambda result: result["passed"]), ["outcome", "demand", "severity"]),
     }
     if failed:
-        columns = ["expectation", "column", "unexpected", "rows", "observed", "error"]
+        columns = ["expectation", "column", "summary", "unexpected", "rows", "observed", "error"]
         shown["failed"] = table(failed, columns)
         rows = [
             {**row, "expectation": one["expectation"], "column": one["column"], "key": _pairs(row["key"])}

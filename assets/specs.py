@@ -16,6 +16,9 @@ from gossamer.source import Source
 #: every check evaluation its partition (a run over a range records none: see docs/checks.md).
 ONE_PARTITION_A_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 
+#: The layers that the IO manager commits.
+_COMMITTED = ("quarantine", "clean", "changes", "enriched")
+
 _DESCRIPTIONS = {
     "raw": (
         "Rows as the spider gave them, with the page they came from. A crawl in a process of its own. Those of a crawl "
@@ -23,6 +26,14 @@ _DESCRIPTIONS = {
     ),
     "dead_letters": "Requests that ended in a permanent failure, with reason, status, attempts and a body sample.",
     "clean": "Rows with their declared types, each record once, checked by the source's expectations.",
+    "quarantine": (
+        "Rows that fail a critical expectation, with the expectation, the reason and their page. No reader sees them. "
+        "Mended suites and transforms take them up again without a crawl: materialise the partition."
+    ),
+    "changes": (
+        "What differs from the partition that was published before: rows that are new, changed or gone, by record key, "
+        "with the columns that differ."
+    ),
     "enriched": "Clean rows with the columns of declared joins and of the source's own transform.",
     "published": "What readers see: a Delta table of the partitions that passed their blocking checks.",
     "mongo": "The published rows as documents of a MongoDB collection, by record key.",
@@ -57,7 +68,7 @@ def spec(
         skippable=skippable,
         partitions_def=partitions.build(declared.partitions),
     )
-    return spec.with_io_manager_key("lake_io") if layer in ("clean", "enriched") else spec
+    return spec.with_io_manager_key("lake_io") if layer in _COMMITTED else spec
 
 
 def checks(source: Source, layer: str, blocking: Sequence[str], warning: Sequence[str] = ()) -> list[dg.AssetCheckSpec]:
@@ -77,8 +88,12 @@ def checks(source: Source, layer: str, blocking: Sequence[str], warning: Sequenc
 _CHECKS = {
     "books_closed": "The crawl finished, every seed was answered, and failed requests stay within `complete.tolerate`.",
     "record_key": "Every record has its key.",
-    "expectations_critical": "The suite's critical expectations. A failure keeps the partition from its readers.",
-    "expectations_warning": "The suite's other expectations.",
+    "expectations_critical": (
+        "The suite's critical expectations, and default checks against the source's own history. A failure keeps the "
+        "partition from its readers."
+    ),
+    "expectations_warning": "The suite's other expectations, and milder findings of the default checks.",
+    "volume": "The number of records, against the source's own history. It blocks where most of them are missing.",
     "rows_kept": "Crawled rows are left after the source's own transform and without duplicates.",
     "joins_matched": "Rows without a match stay within `max_unmatched`, where a join declares it.",
     "joins_complete": "Every row found its match in every declared join.",

@@ -280,6 +280,12 @@ def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int | None:
     return line
 
 
+def _maps(node: yaml.Node | None, field: str) -> bool:
+    """Whether a field of the file is a mapping, not a value alone."""
+    entries = node.value if isinstance(node, yaml.MappingNode) else []
+    return any(key.value == field and isinstance(value, yaml.MappingNode) for key, value in entries)
+
+
 def _missing_files(source: Source, path: Path, node: yaml.Node | None) -> list[Problem]:
     spec = source.spec
     faults = []
@@ -289,7 +295,9 @@ def _missing_files(source: Source, path: Path, node: yaml.Node | None) -> list[P
 
     if not _is_file(source.spider_file):
         missing(("spider",), source.spider_file.name, f"Write it in {source.folder}, or name another module.")
-    for where, name in ((("seeds", "file"), spec.seeds.file), (("checks",), spec.checks)):
+    clean = ("checks", "clean") if _maps(node, "checks") else ("checks",)
+    files = {("seeds", "file"): spec.seeds.file, clean: spec.checks.clean, ("checks", "enriched"): spec.checks.enriched}
+    for where, name in files.items():
         if name is None:
             continue
         if not _is_inside(source.folder, name):

@@ -104,6 +104,8 @@ class Partitions(Strict):
                     f"{segment!r} cannot be a partition key; use letters, digits, '.', '_' and '-' (64 at most, "
                     "a letter or digit first, no '.' last)"
                 )
+            if segment == "index":
+                raise ValueError("'index' cannot be a partition key: it is the page of the source; choose another name")
         if twice := {s for s in segments if [t.casefold() for t in segments].count(s.casefold()) > 1}:
             raise ValueError(f"{', '.join(sorted(twice))}: named twice (upper and lower case are one); remove one")
         return segments

@@ -6,7 +6,7 @@ declared.
 
 import polars as pl
 
-from gossamer.source import FieldType, SourceSpec
+from gossamer.source import SECOND, FieldType, SourceSpec
 
 MONEY = pl.Decimal(18, 4)
 INSTANT = pl.Datetime("us", "UTC")
@@ -14,10 +14,13 @@ PARTITION = "partition_key"
 
 TYPES: dict[FieldType, pl.DataType] = {
     "str": pl.String(),
+    "text": pl.String(),
     "int": pl.Int64(),
     "float": pl.Float64(),
     "bool": pl.Boolean(),
     "money": MONEY,
+    "quantity": pl.Float64(),
+    "rating": pl.Float64(),
     "date": pl.Date(),
     "datetime": INSTANT,
     "url": pl.String(),
@@ -36,9 +39,10 @@ PROVENANCE: dict[str, pl.DataType] = {
 
 
 def field_columns(name: str, kind: FieldType) -> dict[str, pl.DataType]:
-    """The columns of one declared field: one, or for money the amount and `<name>_currency`."""
-    currency: dict[str, pl.DataType] = {f"{name}_currency": pl.String()} if kind == "money" else {}
-    return {name: TYPES[kind], **currency}
+    """The columns of one declared field: one, or two: `<name>_currency`, `<name>_unit`, `<name>_best`."""
+    second = SECOND.get(kind)
+    dtype = pl.Float64() if kind == "rating" else pl.String()
+    return {name: TYPES[kind], **({f"{name}_{second}": dtype} if second else {})}
 
 
 def columns(spec: SourceSpec) -> dict[str, pl.DataType]:

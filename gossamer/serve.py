@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from gossamer.settings import PROJECT, Settings
 
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
+#: Ports that are tried for the reports.
+_PORTS = 20
 
 
 class ServeError(GossamerError):
@@ -106,9 +108,10 @@ def _group_lives(process: subprocess.Popen[bytes]) -> bool:
 
 @dataclass(frozen=True)
 class Platform:
-    """A running Dagster: its address, and its processes."""
+    """A running Dagster: its address, that of the reports, and the processes."""
 
     url: str
+    reports: str
     processes: Processes
 
     def graphql(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -140,9 +143,20 @@ def check_port(port: int, host: str = "127.0.0.1", remedy: str = "Stop it, or ch
             raise ConfigurationError(f"Nothing can listen on {host}, port {port}: {error.strerror}.") from error
 
 
+def _free_port(first: int, host: str) -> int:
+    """The first port from `first` on that nothing listens on."""
+    for port in range(first, min(first + _PORTS, 65536)):
+        with contextlib.suppress(ConfigurationError):
+            check_port(port, host)
+            return port
+    raise ConfigurationError(f"No port from {first} to {first + _PORTS} is free for the reports. Choose another port.")
+
+
 @contextlib.contextmanager
 def platform(settings: Settings, port: int, logs: Path, host: str = "127.0.0.1") -> Iterator[Platform]:
-    """Starts webserver and daemon, yields when the UI answers with the code location loaded, stops both at the end.
+    """Starts webserver, daemon and the server of reports (on the next free port); stops them at the end.
+
+    Yields when the UI answers with the code location loaded.
 
     Raises:
         ConfigurationError: the port or DAGSTER_HOME is in use, or a folder cannot be written.
@@ -175,13 +189,17 @@ def _started(settings: Settings, port: int, logs: Path, host: str) -> Iterator[P
     except OSError as error:
         raise ConfigurationError(f"Logs cannot be written to {logs}: {error.strerror}.") from error
     processes = Processes(logs)
+    reports = _free_port(port + 1, host)
+    settings = replace(settings, reports_url=f"http://{host}:{reports}")
     scripts = Path(sys.executable).parent
     workspace = ["-w", str(PROJECT / "workspace.yaml")]
     try:
         webserver = [str(scripts / "dagster-webserver"), "-h", host, "-p", str(port), *workspace]
         processes.start("webserver", webserver, settings.environ())
         processes.start("daemon", [str(scripts / "dagster-daemon"), "run", *workspace], settings.environ())
-        running = Platform(f"http://{host}:{port}", processes)
+        server = [sys.executable, "-m", "gossamer.quality.report_server", "--lake", settings.lake]
+        processes.start("reports", [*server, "--host", host, "--port", str(reports)], settings.environ())
+        running = Platform(f"http://{host}:{port}", settings.reports_url, processes)
         _wait_until_loaded(running)
         yield running
     finally:

@@ -39,6 +39,8 @@ class Settings:
             default; or `kubernetes`, a Job.
         kubernetes: YAML file that says how crawls run on a cluster (`GOSSAMER_KUBERNETES`); `gossamer.cluster.config`
             reads it. Required with `kubernetes`.
+        reports_url: where people's browsers find the pages that `gossamer.quality.report_server` serves
+            (`GOSSAMER_REPORTS_URL`); without it Dagster shows where a report lies. `gossamer serve` sets it.
         mongo_uri: MongoDB connection string with the database's name (`GOSSAMER_MONGO_URI`), or None: no MongoDB
             assets. A secret: never logged.
     """
@@ -52,6 +54,7 @@ class Settings:
     parking: str = "at_rest"
     launcher: str = "local"
     kubernetes: Path | None = None
+    reports_url: str = ""
     mongo_uri: str | None = None
 
     @classmethod
@@ -86,6 +89,7 @@ class Settings:
             parking=parking,
             launcher=launcher,
             kubernetes=Path(kubernetes).expanduser().resolve() if kubernetes else None,
+            reports_url=_address(env, "GOSSAMER_REPORTS_URL"),
             mongo_uri=env.get("GOSSAMER_MONGO_URI") or None,
         )
 
@@ -100,6 +104,7 @@ class Settings:
             "GOSSAMER_PARKING": self.parking,
             "GOSSAMER_LAUNCHER": self.launcher,
             "GOSSAMER_KUBERNETES": str(self.kubernetes or ""),
+            "GOSSAMER_REPORTS_URL": self.reports_url,
             "GOSSAMER_MONGO_URI": self.mongo_uri or "",
             "DAGSTER_HOME": str(self.dagster_home),
             # Dagster's uploader does not look at `telemetry` in dagster.yaml: it sends what is in $DAGSTER_HOME/logs.
@@ -112,6 +117,14 @@ def _one_of(allowed: Sequence[str], env: Mapping[str, str], name: str) -> str:
     value = env.get(name) or allowed[0]
     if value not in allowed:
         raise ConfigurationError(f"{name} is {value!r}. Use one of: {', '.join(allowed)}.")
+    return value
+
+
+def _address(env: Mapping[str, str], name: str) -> str:
+    """A variable's web address without the slash at its end, "" where it is not set."""
+    value = (env.get(name) or "").rstrip("/")
+    if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ConfigurationError(f"{name} is {value!r}. Write a web address, like https://reports.example.com")
     return value
 
 

@@ -10,22 +10,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from croniter import CroniterBadDateError, croniter
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from gossamer import locales
+from gossamer.locales import Locale
 from gossamer.partition import Partitions, Slice, TimeZone
 from gossamer.pods import Cpu, CpuLimit, Image, Memory, Name, NodeSelector, RawKubernetes, Toleration
 from gossamer.strict import Strict
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 #: Column names that the platform writes itself; provenance columns begin with an underscore, which fields cannot.
-RESERVED_NAMES = frozenset({"marts", "rows"})
+RESERVED_NAMES = frozenset(
+    {"marts", "rows", "dead_letters", "quarantine", "changes", "control_crawl", "recheck", "accept_partition"}
+)
 RESERVED_FIELDS = frozenset({"partition_key", "extra"})
 
-FieldType = Literal["str", "int", "float", "bool", "money", "date", "datetime", "url", "json"]
+FieldType = Literal[
+    "str", "text", "int", "float", "bool", "money", "quantity", "rating", "date", "datetime", "url", "json"
+]
+#: Types that give a second column `<field>_<this>`.
+SECOND: dict[FieldType, str] = {"money": "currency", "quantity": "unit", "rating": "best"}
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -186,12 +194,42 @@ class Limits(Strict):
     error_rate: float | None = Field(None, gt=0, le=1, description="share of failed requests, judged from 100 on")
 
 
+class Keep(NamedTuple):
+    """Which of several records with one key is kept: `rule`, and for some rules the field that they look at."""
+
+    rule: Literal["first", "last", "fullest", "newest", "max", "min"]
+    field: str | None = None
+
+
+def _keep(value: object) -> object:
+    if value in ("first", "last", "fullest"):
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        [(rule, field)] = value.items()
+        if rule in ("newest", "max", "min") and isinstance(field, str):
+            return value
+    raise ValueError(
+        f"{value!r} does not say which duplicate is kept; write first, last, fullest, or {{newest: a field}}, "
+        "{max: a field}, {min: a field}"
+    )
+
+
 class Record(Strict):
     """What a row is: its fields and their types, and the fields that identify it."""
 
     key: tuple[str, ...] = Field(min_length=1, description="fields that identify a record within its partition")
+    required: tuple[str, ...] = Field((), description="fields that every record must have, besides the key")
     fields: dict[str, FieldType] = Field(
         default_factory=dict, description="declared fields; others are kept in the JSON column `extra`"
+    )
+    keep: Annotated[
+        Literal["first", "last", "fullest"] | dict[Literal["newest", "max", "min"], str], BeforeValidator(_keep)
+    ] = Field(
+        "first",
+        description="which of several records with one key is kept: first or last of the crawl, fullest, or by a field",
+    )
+    words: dict[str, dict[str, Annotated[bool, Field(strict=True)]]] = Field(
+        default_factory=dict, description="field of type bool -> words of the site's own, {sold out: false}"
     )
 
     @field_validator("key", mode="before", json_schema_input_type=str | list[str])
@@ -201,11 +239,12 @@ class Record(Strict):
 
     @field_validator("fields")
     @classmethod
-    def _plain_names(cls, fields: dict[str, str]) -> dict[str, str]:
+    def _plain_names(cls, fields: dict[str, FieldType]) -> dict[str, FieldType]:
         for name in fields:
             if not NAME.fullmatch(name):
                 raise ValueError(f"{name!r} cannot be a field; use lower-case letters, digits and '_', a letter first")
-            if name in RESERVED_FIELDS or (name.endswith("_currency") and fields.get(name[:-9]) == "money"):
+            first, _, second = name.rpartition("_")
+            if name in RESERVED_FIELDS or (first in fields and SECOND.get(fields[first]) == second):
                 raise ValueError(f"field {name!r} is a column of the platform's own; choose another name")
         return fields
 
@@ -213,11 +252,48 @@ class Record(Strict):
     def _key_is_declared(self) -> "Record":
         if len(set(self.key)) < len(self.key):
             raise ValueError("key names a field twice; name it once")
-        for name in self.key:
-            if name not in self.fields:
-                known = ", ".join(self.fields) or "none"
-                raise ValueError(f"key names the unknown field {name!r}; declared fields: {known}")
+        for what, names in (("key", self.key), ("required", self.required)):
+            for name in names:
+                if name not in self.fields:
+                    known = ", ".join(self.fields) or "none"
+                    raise ValueError(f"{what} names the unknown field {name!r}; declared fields: {known}")
         return self
+
+    @model_validator(mode="after")
+    def _winner_is_declared(self) -> "Record":
+        rule, field = self.winner
+        if field is None:
+            return self
+        kind = "datetime" if field == "_fetched_at" else self.fields.get(field)
+        if kind is None:
+            known = ", ".join((*self.fields, "_fetched_at"))
+            raise ValueError(f"keep names the unknown field {field!r}; there are: {known}")
+        if kind == "json" or (rule == "newest" and kind not in ("date", "datetime")):
+            raise ValueError(f"keep: the field {field!r} is {kind}; name {_ORDERED[rule]}")
+        return self
+
+    @model_validator(mode="after")
+    def _words_are_of_booleans(self) -> "Record":
+        for name in self.words:
+            if self.fields.get(name) != "bool":
+                raise ValueError(f"words: {name!r} is no field of type bool; declare it as one, or remove its words")
+        return self
+
+    @property
+    def winner(self) -> Keep:
+        """Which of several records with one key is kept."""
+        if isinstance(self.keep, str):
+            return Keep(self.keep)
+        [(rule, field)] = self.keep.items()
+        return Keep(rule, field)
+
+
+#: What the rules of `keep` look at.
+_ORDERED = {
+    "newest": "a date, a datetime or _fetched_at",
+    "max": "a field whose values have an order",
+    "min": "a field whose values have an order",
+}
 
 
 class Join(Strict):
@@ -256,6 +332,16 @@ class Enrich(Strict):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"joins {', '.join(twice)} twice; join a source once")
         return joins
+
+
+class Checks(Strict):
+    """The suites of expectations, and the default checks that are left out. A name alone is the suite of `clean`."""
+
+    clean: str | None = Field(None, description="suite in the folder, for clean; expectations.json if it is there")
+    enriched: str | None = Field(None, description="suite in the folder, for enriched; none unless it is named")
+    ignore: tuple[str, ...] = Field(
+        (), description="default checks that are not made: a kind, like freshness, or a kind and field: fill_rate:price"
+    )
 
 
 class Workers(Strict):
@@ -309,14 +395,25 @@ class SourceSpec(Strict):
     complete: Complete = Field(default_factory=Complete)
     limits: Limits = Field(default_factory=Limits)
     record: Record
-    enrich: Enrich = Field(default_factory=Enrich)
-    checks: str | None = Field(
-        None, description="suite of expectations in the folder; expectations.json if it is there"
+    locale: Locale = Field(
+        default_factory=Locale, description="how the site writes numbers, dates and money: de-DE, or its parts"
     )
+    enrich: Enrich = Field(default_factory=Enrich)
+    checks: Checks = Field(default_factory=Checks, description="suites of expectations, and default checks left out")
     extract: Annotated[None, not_available("extract (a source without code)")] = None
     workers: Workers | None = Field(None, description="what works on a crawl, on a cluster")
     deliver: Annotated[None, not_available("deliver")] = None
     retention: Annotated[None, not_available("retention")] = None
+
+    @field_validator("checks", mode="before", json_schema_input_type=str | Checks | None)
+    @classmethod
+    def _suite_alone(cls, checks: object) -> object:
+        return {} if checks is None else {"clean": checks} if isinstance(checks, str) else checks
+
+    @field_validator("locale", mode="before", json_schema_input_type=Locale | str)
+    @classmethod
+    def _locale_by_name(cls, locale: object) -> object:
+        return locales.named(locale) if isinstance(locale, str) else locale
 
     @field_validator("name")
     @classmethod
@@ -380,8 +477,19 @@ class Source:
     @property
     def suite_file(self) -> Path | None:
         """The suite of expectations for `clean`, where the source ships one."""
-        path = self.folder / (self.spec.checks or "expectations.json")
+        path = self.folder / (self.spec.checks.clean or "expectations.json")
         return path if path.is_file() else None
+
+    @property
+    def expectations_module(self) -> Path | None:
+        """`expectations.py` with expectation classes of the source's own, where it ships one."""
+        path = self.folder / "expectations.py"
+        return path if path.is_file() else None
+
+    @property
+    def enriched_suite_file(self) -> Path | None:
+        """The suite of expectations for `enriched`, where the source names one."""
+        return self.folder / self.spec.checks.enriched if self.spec.checks.enriched else None
 
     @property
     def upstreams(self) -> set[str]:
@@ -395,10 +503,16 @@ class Source:
 
     def _helpers(self) -> list[Path]:
         """Modules beside the spider and the transform, which both may import."""
-        own = (self.spider_file, self.transform_file)
+        own = (self.spider_file, self.transform_file, self.expectations_module)
         return sorted(p for p in self.folder.glob("*.py") if p not in own and not p.name.startswith("test_"))
 
-    def code_version(self, *parts: Literal["spec", "spider", "transform", "suite"]) -> str:
+    def _files(self, part: str) -> list[Path | None]:
+        if part in ("suite", "enriched_suite"):
+            suite = self.suite_file if part == "suite" else self.enriched_suite_file
+            return [suite, *filter(None, [self.expectations_module])]
+        return [{"spider": self.spider_file, "transform": self.transform_file}[part], *self._helpers()]
+
+    def code_version(self, *parts: Literal["spec", "spider", "transform", "suite", "enriched_suite"]) -> str:
         """A short hash of the named parts of the source: what decides whether an asset's code has changed."""
         digest = hashlib.sha256()
         for part in parts:
@@ -408,7 +522,6 @@ class Source:
                 # versions that other declarations had before there were workers stay theirs.)
                 digest.update(self.spec.model_copy(update={"workers": None}).model_dump_json().encode())
                 continue
-            path = {"spider": self.spider_file, "transform": self.transform_file, "suite": self.suite_file}[part]
-            for file in [path, *(self._helpers() if part != "suite" else ())]:
+            for file in self._files(part):
                 digest.update(file.read_bytes() if file and file.is_file() else b"-")
         return digest.hexdigest()[:12]

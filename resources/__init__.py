@@ -13,6 +13,7 @@ from resources.kubernetes import KubernetesLauncher, check_launcher
 from resources.lake import LakeIOManager, LakeResource
 from resources.launcher import CrawlLauncher, LocalLauncher
 from resources.mongo import MongoResource
+from resources.pages import PagesResource
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "lake": LakeResource(uri=settings.lake),
         "lake_io": LakeIOManager(uri=settings.lake),
         "launcher": _launcher(settings),
+        "pages": PagesResource(url=settings.reports_url),
     }
     if settings.mongo_uri:
         resources["mongo"] = MongoResource(uri=dg.EnvVar("GOSSAMER_MONGO_URI"))

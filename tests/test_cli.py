@@ -578,7 +578,9 @@ def test_a_try_leaves_the_lake_alone(home: Home, site: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_check_ends_a_crawl_with_its_words_and_readers_keep_what_they_have(home: Home, site: str) -> None:
+def test_a_failed_check_ends_a_crawl_with_its_words_until_a_person_accepts_it_or_the_suite_is_mended(
+    home: Home, site: str
+) -> None:
     folder = rates_source(home, site)
     too_many = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1000}, "severity": "critical"}
     (folder / "expectations.json").write_text(json.dumps({"name": "rates", "expectations": [too_many]}))
@@ -587,8 +589,31 @@ def test_a_failed_check_ends_a_crawl_with_its_words_and_readers_keep_what_they_h
 
     assert result.returncode == 1
     assert f"rates {DAY} not published" in result.stdout
-    assert "expectations_critical: 1 of 1 failed" in result.stdout
+    assert "row count must be at least 1000" in result.stdout
     assert home.run("query", "select * from rates").returncode == 2
+
+    refused = home.run("accept", "rates", DAY, "--reason", " ")
+    assert refused.returncode == 2 and "--reason is empty" in refused.stderr
+    accepted = home.run("accept", "rates", DAY, "--reason", "few banks are open")
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    assert f"rates {DAY}: published" in accepted.stdout and "accepted: few banks are open" in accepted.stdout
+    assert home.run("query", "select * from rates").returncode == 0
+
+    again = home.run("recheck", "rates")
+    assert again.returncode == 1, "what is made again is judged again"
+    assert f"rates {DAY}: NOT published" in again.stdout and "row count must be at least 1000" in again.stdout
+    (folder / "expectations.json").write_text(json.dumps({"name": "rates", "expectations": []}))
+    again = home.run("recheck", "rates", "--partition", DAY)
+    assert again.returncode == 0, again.stdout + again.stderr
+    [status] = home.json("status", "rates")
+    assert status["crawl"] == "complete", status
+
+
+def test_what_cannot_be_checked_again_is_told(home: Home, site: str) -> None:
+    rates_source(home, site)
+    assert "Nothing of rates was crawled yet" in home.run("recheck", "rates").stderr
+    wrong = home.run("accept", "rates", "yesterday", "--reason", "known")
+    assert wrong.returncode == 2 and "yesterday" in wrong.stderr
 
 
 SLOW = (

@@ -38,8 +38,13 @@ def written(default: object) -> str:
     return default if isinstance(default, str) else json.dumps(default)
 
 
+def fields_pages() -> str:
+    """The pages that explain the fields of a declaration."""
+    return "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("sources-workers.md", "sources.md"))
+
+
 def documented_fields() -> dict[str, str]:
-    text = (ROOT / "docs" / "sources.md").read_text("utf-8")
+    text = fields_pages()
     rows = re.findall(r"^\| `([A-Za-z_.]+)` \| (.+?) \|", text, re.MULTILINE)
     return dict(rows)
 
@@ -58,7 +63,7 @@ def headings(path: Path) -> set[str]:
 
 def test_every_field_of_a_declaration_is_explained_with_its_default() -> None:
     schema = json.loads((ROOT / "docs" / "source.schema.json").read_text("utf-8"))
-    text = (ROOT / "docs" / "sources.md").read_text("utf-8")
+    text = fields_pages()
     fields = dict(declared_fields(schema, schema))
     later = text[text.index("## Not available yet") :]
     explained = documented_fields()

@@ -21,6 +21,7 @@ from gossamer.crawl import life
 from gossamer.crawl.life import CrawlState
 from gossamer.crawl.progress import read_progress
 from gossamer.publish.duck import connect
+from gossamer.publish.tables import history
 from gossamer.settings import PROJECT
 from tests import services
 from tests.platform_runs import Installation, why
@@ -236,6 +237,67 @@ def test_materialising_published_alone_cannot_bypass_a_failed_check(platform: In
         assert not result.success
         assert "expectations_critical" in why(result)
     assert rows(platform, "rates").is_empty()
+
+
+def recheck(platform: Installation, *keys: str) -> dg.ExecuteInProcessResult:
+    asked = {"source": "rates", "partitions": list(keys)}
+    return platform.run("recheck", run_config={"ops": {"recheck_partitions": {"config": asked}}})
+
+
+def accept(platform: Installation, reason: str, **more: Any) -> dg.ExecuteInProcessResult:
+    asked = {"source": "rates", "partition": DAY, "reason": reason, "by": "ann", **more}
+    return platform.run("accept_partition", run_config={"ops": {"accept": {"config": asked}}})
+
+
+def test_after_a_transform_is_mended_partitions_are_published_without_a_crawl(platform: Installation) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    crawled = platform.lake.version("raw", "rates", DAY)
+    again = recheck(platform)
+    assert not again.success and f"1 of 1 partitions are not published as they are now: {DAY}" in why(again)
+    (platform.settings.sources / "rates" / "transform.py").unlink()
+    again = recheck(platform)
+    assert again.success, why(again)
+    assert not rows(platform, "rates").is_empty() and platform.lake.version("raw", "rates", DAY) == crawled
+    newest = platform.instance.get_latest_asset_check_evaluation_record(
+        dg.AssetCheckKey(dg.AssetKey(["clean", "rates"]), "expectations_critical")
+    )
+    assert newest and newest.event and newest.event.asset_check_evaluation
+    assert newest.event.asset_check_evaluation.partition == DAY, "also where many are judged in one process"
+
+
+def test_a_person_publishes_what_failed_with_a_reason_that_stays_with_it(platform: Installation) -> None:
+    assert "nothing to accept" not in why(accept(platform, "")) and "Say why" in why(accept(platform, ""))
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    result = accept(platform, "the bank counts the other way round", quarantine=True)
+    assert result.success, why(result)
+    assert rows(platform, "rates")["rate"].max() < 0  # type: ignore[operator]
+    (entry,) = history(platform.lake, "rates")
+    assert entry.accepted == "the bank counts the other way round"
+    page = platform.lake.get(f"reports/rates/{DAY}.html")
+    assert page and b"the bank counts the other way round" in page
+
+
+def test_rows_in_quarantine_reach_no_reader_and_can_be_asked_for(platform: Installation) -> None:
+    suite = platform.settings.sources / "rates" / "expectations.json"
+    suite.write_text(
+        """{"expectations": [{"type": "expect_column_values_to_not_be_in_set", "kwargs":
+        {"column": "currency", "value_set": ["EUR"], "mostly": 0.5}}]}"""
+    )
+    result = platform.run("rates", DAY)
+    assert result.success, why(result)
+    assert "EUR" not in rows(platform, "rates")["currency"].to_list()
+    with connect(platform.settings, beside=["quarantine"]) as connection:
+        found = connection.execute("select source, partition_key, currency, _reason from quarantine").fetchall()
+    assert found == [("rates", DAY, "EUR", "currency must not be one of EUR in 50 % of rows: EUR")]
+
+
+def test_what_is_made_beside_a_layer_is_not_made_alone(platform: Installation) -> None:
+    assert platform.run("rates", DAY).success
+    assert "Materialise clean/rates too" in why(platform.materialise("quarantine/rates", DAY))
+    assert platform.materialise("clean/rates", DAY).success
+    assert platform.materialise("enriched/rates,published/rates", DAY).success
 
 
 def test_a_join_beyond_its_tolerance_blocks_publication_with_the_unmatched_keys(platform: Installation) -> None:

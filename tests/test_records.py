@@ -1,6 +1,8 @@
 """From text to values, duplicates, transforms and joins: what a user's rows become."""
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -8,11 +10,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.lake import Lake
-from gossamer.records import enrich, transform
+from gossamer.records import enrich, keys, transform
 from gossamer.records.clean import checks, clean, count, deduplicate
 from gossamer.schema import field_columns
 from gossamer.source import FieldType, Source, SourceSpec
@@ -42,7 +44,7 @@ def declare(folder: Path, fields: dict[str, FieldType] | None = None, **more: An
     return Source(SourceSpec.model_validate(declaration), folder)
 
 
-def crawled(*rows: dict[str, str | None]) -> pl.LazyFrame:
+def crawled(*rows: Mapping[str, str | None]) -> pl.LazyFrame:
     known = {
         "extra": None,
         "_url": "https://shop.example/list/page.html",
@@ -179,6 +181,130 @@ def test_each_record_stands_once_and_rows_without_key_are_kept_and_counted(tmp_p
     assert by_name["record_key"].summary == "2 of 4 records have no key (sku)"
     assert by_name["rows_kept"].passed
     assert by_name["rows_kept"].summary == "4 of 7 crawled rows kept (1 duplicates, 2 dropped)"
+
+
+SEVERAL = (
+    {"sku": "a", "stock": "1", "seen": "2026-01-02T00:00:00Z"},
+    {"sku": "b", "stock": "5"},
+    {"sku": "a", "stock": "3", "rating": "4.5"},
+    {"sku": "a", "stock": "2", "seen": "2026-01-03T00:00:00Z"},
+    {"sku": "b", "stock": None},
+)
+
+
+@pytest.mark.parametrize(
+    ("keep", "stocks"),
+    [
+        ("first", [1, 5]),
+        ("last", [2, None]),
+        ("fullest", [1, 5]),
+        ({"newest": "seen"}, [5, 2]),
+        ({"max": "stock"}, [5, 3]),
+        ({"min": "stock"}, [1, 5]),
+        ({"newest": "_fetched_at"}, [1, 5]),
+    ],
+)
+def test_of_several_records_with_one_key_the_declared_one_is_kept_in_crawl_order(
+    tmp_path: Path, keep: Any, stocks: list[int | None]
+) -> None:
+    source = declare(tmp_path, record={"key": "sku", "fields": FIELDS, "keep": keep})
+    kept = deduplicate(source, clean(source, crawled(*SEVERAL), "2026-11-20")).collect()
+    assert kept["stock"].to_list() == stocks
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc") | st.none(), st.integers(0, 3) | st.none(), st.integers(0, 9))),
+    keep=st.sampled_from(["first", "last", "fullest", {"max": "n"}, {"min": "n"}]),
+    at_once=st.integers(1, 4),
+)
+@settings(max_examples=40)
+def test_duplicates_go_as_a_plain_loop_would_let_them(rows: list[Any], keep: Any, at_once: int) -> None:
+    fields: dict[str, FieldType] = {"one": "str", "two": "int", "n": "int"}
+    source = declare(Path("nowhere"), record={"key": ["one", "two"], "fields": fields, "keep": keep})
+    frame = pl.LazyFrame(rows, schema={"one": pl.String, "two": pl.Int64, "n": pl.Int64}, orient="row")
+
+    def better(new: int, old: int) -> bool:
+        match keep:
+            case {"max": _}:
+                return new > old
+            case {"min": _}:
+                return new < old
+        return bool(keep == "last")  # all whole rows are equally full here
+
+    winners: dict[Any, int] = {}
+    for number, (one, two, n) in enumerate(rows):
+        key = (one, two) if one is not None and two is not None else number
+        if key not in winners or better(n, rows[winners[key]][2]):
+            winners[key] = number
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_AT_ONCE", at_once)
+        assert deduplicate(source, frame).collect().rows() == [rows[number] for number in sorted(winners.values())]
+
+
+def test_keys_whose_hashes_are_equal_are_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "hashes", lambda frame, _: pl.Series([7] * frame.collect().height, dtype=pl.UInt64))
+    source = declare(tmp_path)
+    typed = clean(source, crawled({"sku": "a"}, {"sku": "b"}, {"sku": "a"}), "2026-11-20")
+    assert deduplicate(source, typed).collect()["sku"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"keep": {"newest": "stock"}}, "the field 'stock' is int; name a date, a datetime or _fetched_at"),
+        ({"keep": {"max": "nothing"}}, "keep names the unknown field 'nothing'"),
+        ({"keep": {"max": "tags"}}, "the field 'tags' is json"),
+        ({"keep": "best"}, "does not say which duplicate is kept"),
+        ({"words": {"stock": {"plenty": True}}}, "'stock' is no field of type bool"),
+        ({"fields": {"sku": "str", "w": "quantity", "w_unit": "str"}}, "'w_unit' is a column of the platform's own"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused_in_words(
+    tmp_path: Path, record: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        declare(tmp_path, record={"key": "sku", "fields": FIELDS, **record})
+
+
+def test_a_transform_that_drops_what_decides_between_duplicates_is_told(tmp_path: Path) -> None:
+    (tmp_path / "transform.py").write_text("def clean(frame, context):\n    return frame.drop('stock')\n")
+    source = declare(tmp_path, record={"key": "sku", "fields": FIELDS, "keep": {"max": "stock"}})
+    with pytest.raises(transform.TransformError, match=r"dropped the column stock, by which record\.keep chooses"):
+        deduplicate(source, clean(source, crawled({"sku": "a"}), "2026-11-20"))
+
+
+def test_what_is_in_quarantine_is_in_the_ledger(tmp_path: Path) -> None:
+    source = declare(tmp_path)
+    typed = clean(source, crawled({"sku": "a"}, {"sku": "b"}, {"sku": "a"}), "2026-11-20")
+    counts = count(source, 5, typed, 1, quarantined=1)
+    assert (counts.clean, counts.quarantined, counts.duplicates, counts.dropped) == (1, 1, 1, 2)
+    assert checks(source, counts)[1].summary == "1 of 5 crawled rows kept (1 duplicates, 2 dropped, 1 in quarantine)"
+
+
+def test_the_hints_of_a_source_reach_its_rows(tmp_path: Path) -> None:
+    source = declare(
+        tmp_path,
+        locale="de-DE",
+        record={"key": "sku", "fields": FIELDS, "words": {"sold": {"ausverkauft": True}}},
+    )
+    texts = {"sku": "a", "price": "1.234 €", "stock": "1.234", "sold": "Ausverkauft", "added": "03/04/2026"}
+    row = clean(source, crawled(texts), "2026-11-20").collect().row(0, named=True)
+    assert (row["price"], row["stock"], row["sold"], row["added"]) == (Decimal(1234), 1234, True, date(2026, 4, 3))
+    assert row["_unparsed"] is None
+
+
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        ("german", "'german' is not a locale; write language and country, like de-DE, or the parts"),
+        ("de-XX", "nothing is known of XX"),
+        ("xx-DE", "'xx' is not a language that is read"),
+        ({"currency": "euro"}, "'euro' is not a currency; write its ISO code, like EUR"),
+    ],
+)
+def test_a_locale_that_means_nothing_is_refused_in_words(tmp_path: Path, locale: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        declare(tmp_path, locale=locale)
 
 
 def test_a_transform_that_drops_every_row_is_a_failed_check_not_an_empty_success(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_its_health_can_be_asked_without_a_look_into_the_lake(tmp_path: Path) ->
 
 def test_it_ends_well_when_it_is_told_to(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gossamer.quality.report_server", "--lake", str(tmp_path), "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr and "Reports of" in process.stderr.readline()
-    process.terminate()
-    assert process.wait(10) == 0
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr and "Reports of" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 0

@@ -17,7 +17,7 @@ from gossamer.schema import PROVENANCE
 from gossamer.source import FieldType
 
 PAGE = Page("https://shop.example/p/1", datetime(2026, 1, 5, 12, 30, 0, 250, tzinfo=UTC), "f00d")
-FIELDS: Mapping[str, FieldType] = {"title": "str", "price": "money", "tags": "json"}
+FIELDS: Mapping[str, FieldType] = {"title": "str", "price": "money", "tags": "json", "weight": "float"}
 
 
 def written(item: Any, page: Page = PAGE, seed: str | None = None) -> dict[str, str | None]:
@@ -62,6 +62,7 @@ def test_every_kind_of_item_is_written_alike(kind: Any) -> None:
         "title": "Lamp",
         "price": None,
         "tags": None,
+        "weight": None,
         "extra": '{"shop": "Berlin"}',
         "_url": "https://shop.example/p/1",
         "_fetched_at": "2026-01-05T12:30:00.000250+00:00",
@@ -164,3 +165,11 @@ def test_every_record_names_its_own_page_and_seed_in_whatever_order_they_come() 
         row = json.loads(form.line({"title": "Lamp"}, page, seed))
         assert (row["_url"], row["_page_hash"], row["_seed_row"]) == (page.url, page.hash, seed)
         assert datetime.fromisoformat(row["_fetched_at"]) == page.fetched_at
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.459, "1.4590"), (Decimal("0.125"), "0.1250"), (12.5, "12.5"), (1e20, "1e+20"), (3, "3"), ("1.459", "1.459")],
+)
+def test_a_number_given_as_one_is_not_taken_for_thousands_by_a_locale(value: Any, text: str | None) -> None:
+    assert written({"weight": value})["weight"] == text

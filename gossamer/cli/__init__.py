@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gossamer import __version__
-from gossamer.cli import authoring, control, crawling, reading, serving
+from gossamer.cli import authoring, control, crawling, judging, reading, serving
 from gossamer.cli.terminal import LakeOption, SourcesOption, fail, note
 from gossamer.errors import GossamerError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 for panel, commands in (
     ("Write a source", (authoring.new, authoring.try_, authoring.check)),
     ("Run it", (crawling.crawl, control.pause, control.resume, control.stop, serving.serve)),
+    ("Judge the data", (judging.recheck, judging.accept)),
     ("Look at the data", (reading.ls, reading.status, reading.query)),
 ):
     for command in commands:

@@ -72,12 +72,13 @@ def new(
 
 @dataclass(frozen=True)
 class Trial:
-    """What a try crawl gave: records before duplicates went, dead letters, checks."""
+    """What a try crawl gave: records, each once and those in quarantine too, dead letters, checks."""
 
     key: str
     summary: Mapping[str, Any]
     typed: "pl.DataFrame"
     duplicates: int
+    quarantined: int
     letters: "pl.DataFrame"
     checks: "Sequence[CheckResult]"
     limited: bool
@@ -104,11 +105,11 @@ def try_(
 
 
 def _run_trial(settings: Settings, source: "Source", partition: str | None, pages: int, scratch: Path) -> Trial:
+    import polars as pl
+
+    from gossamer import layers
     from gossamer.crawl.step import run_crawl
     from gossamer.lake import Lake
-    from gossamer.quality.suite import evaluate
-    from gossamer.records import clean as records
-    from gossamer.records import transform
 
     real, throw_away = Lake(settings.lake), Lake(str(scratch / "lake"))
     key = _trial_partition(source, partition, real)
@@ -122,15 +123,22 @@ def _run_trial(settings: Settings, source: "Source", partition: str | None, page
         place = replace(settings, lake=throw_away.uri)
         manifest = run_crawl(place, source, key, pages=pages, on_progress=report, output=log)
         say("Cleaning and checking")
-        with transform.computing(source):
-            typed = records.clean(source, throw_away.scan(manifest.layer, source.name, key), key).collect()
-            kept = records.deduplicate(source, typed.lazy()).collect().height
-        checks = records.checks(source, records.count(source, manifest.rows, typed.lazy(), kept))
-        checks += evaluate(source.suite_file, typed.lazy(), source.spec.record.key)
+        rows = throw_away.scan(manifest.layer, source.name, key)
+        with layers.clean(throw_away, source, key, rows, layer=manifest.layer) as refined:
+            every = pl.concat([refined.staged.frame, refined.aside.frame.select(list(refined.staged.columns))]).collect()
         letters = throw_away.scan("dead_letters", source.name, key).collect()
-    books = manifest.notes.get("books", {})
+    books, ledger = manifest.notes.get("books", {}), refined.notes["records"]
     limited = books.get("finish_reason") == "limit"
-    return Trial(key, books, typed, typed.height - kept, letters, [*manifest.checks, *checks], limited)
+    return Trial(
+        key,
+        books,
+        every,
+        ledger["duplicates"],
+        ledger["quarantined"],
+        letters,
+        [*manifest.checks, *refined.checks],
+        limited,
+    )
 
 
 def _trial_partition(source: "Source", partition: str | None, lake: "Lake") -> str:
@@ -168,6 +176,7 @@ def _show_trial(console: Console, source: "Source", trial: Trial, pages: int) ->
     rows = trial.typed.height
     counts = ((rows, "record"), (trial.duplicates, "duplicate"), (trial.letters.height, "dead letter"))
     said = f" {trial.key}: " + ", ".join(terminal.count(number, noun) for number, noun in counts)
+    said += f", {trial.quarantined} in quarantine" if trial.quarantined else ""
     console.print(Text.assemble(terminal.mark(rows > 0), " ", (source.name, "bold"), said))
     if rows:
         console.print()
@@ -272,6 +281,7 @@ def _trial_as_data(source: "Source", trial: Trial) -> dict[str, Any]:
         "stopped_by_page_limit": trial.limited,
         "records": trial.typed.to_dicts(),
         "duplicates": trial.duplicates,
+        "quarantined": trial.quarantined,
         "fields": [
             {"name": name, "type": kind, "filled": share, "unparsed": unparsed[name]}
             for name, kind, share in (_coverage(source, trial.typed) if trial.typed.height else ())

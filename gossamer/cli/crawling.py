@@ -235,7 +235,7 @@ def _crawl(settings: Settings, source: "Source", key: str, *, fresh: bool, quiet
     watch.look()
     now = state.read(place, source.name, key, state.publications(place, source.name).get(key))
     made = frozenset(watch.done)
-    cause = _cause(log, code) if code else ""
+    cause = cause_of(log, code) if code else ""
     report = place.url(object_path("reports", source.name, key, ".html"))
     collection = source.name if settings.mongo_uri else ""
     result = Result(now, made, code, log, cause, watch.elapsed, report, place.table_url(source.name), collection)
@@ -316,12 +316,12 @@ def _end(process: "subprocess.Popen[bytes]", settings: Settings, source: "Source
         if _is_waiting(
             log
         ):  # Dagster's step does not hear while it waits for a pool; there is nothing to finish either
-            _interrupt(process, WAITING_STOP_SECONDS)
+            interrupt(process, WAITING_STOP_SECONDS)
         elif _pause(settings, source, key):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
         else:
-            _interrupt(process, STOP_SECONDS)
+            interrupt(process, STOP_SECONDS)
     finally:
         _signal(process, signal.SIGKILL)  # its crawl, if there is one still, sees that and parks itself
         process.wait()
@@ -363,8 +363,8 @@ def _partition_tags(source: "Source", key: str) -> dict[str, str]:
     return tags
 
 
-def _interrupt(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
-    """Asks the process group to end. A second Ctrl-C does not wait."""
+def interrupt(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
+    """Asks the process group to end, if it still runs. A second Ctrl-C does not wait."""
     for number, seconds in ((signal.SIGINT, patience_s), (signal.SIGTERM, WAITING_STOP_SECONDS)):
         if process.poll() is None:
             _signal(process, number)
@@ -383,7 +383,7 @@ def _is_waiting(log: Path) -> bool:
     return bool(said) and said[-1] != "STEP_START"
 
 
-def _cause(log: Path, code: int) -> str:
+def cause_of(log: Path, code: int) -> str:
     """Why Dagster failed, in the words of the step that raised; its last line where no step did."""
     text = log.read_text(encoding="utf-8", errors="replace")
     raised = re.findall(r"Failure: (.+?)(?=\n\s*\n|\nStack Trace|\n\S*Traceback|\Z)", text, re.DOTALL)

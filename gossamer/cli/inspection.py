@@ -172,11 +172,13 @@ def _transform(source: Source) -> Iterator[str]:
 
 
 def _suite(source: Source) -> Iterator[str]:
-    if source.suite_file is None:
+    suites = [suite for suite in (source.suite_file, source.enriched_suite_file) if suite]
+    if not suites:
         return
-    from gossamer.quality.suite import validate_suite
+    from gossamer.quality.suite_file import validate_suite
 
-    yield from validate_suite(source.suite_file)
+    for suite in suites:
+        yield from validate_suite(source, suite)
 
 
 def _workers(source: Source) -> Iterator[str]:

@@ -226,6 +226,7 @@ def _seen(one: "State") -> Text:
     if one.published is None:
         return Text("never", "dim")
     text = f"{terminal.count(one.published.rows, 'row')}, version {one.published.version}"
+    text += ", accepted" if one.published.accepted else ""
     return Text(text, "green") if one.is_published else Text(f"{text} (older data)", "yellow")
 
 
@@ -277,7 +278,10 @@ def checks_as_data(one: "State") -> list[dict[str, Any]]:
 
 def query(
     sql: Annotated[
-        str, typer.Argument(help="Over the tables <source>, marts.<model> and dead_letters.", metavar="SQL")
+        str,
+        typer.Argument(
+            help="Over the tables <source>, marts.<model>, dead_letters, quarantine and changes.", metavar="SQL"
+        ),
     ],
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Rows [50 in a table, else all].")] = None,
     sources: SourcesOption = None,
@@ -285,7 +289,7 @@ def query(
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
 ) -> None:
-    """Ask the published tables, and the requests that failed (dead_letters), in SQL (DuckDB)."""
+    """Ask in SQL (DuckDB): published tables, failed requests (dead_letters), rows in quarantine, and changes."""
     import duckdb
 
     from gossamer.publish import duck
@@ -299,7 +303,7 @@ def query(
     if names := [error.name for error in declarations.errors]:
         broken = f"{terminal.count(len(names), 'source')} broken: {', '.join(names)} (see: gossamer check)"
         terminal.note(f"{broken}; what was published before can be asked.")
-    with duck.connect(settings, dead_letters=duck.DEAD_LETTERS in sql.lower()) as connection:
+    with duck.connect(settings, beside=[layer for layer in duck.BESIDE if layer in sql.lower()]) as connection:
         try:
             cursor = connection.execute(sql)
             columns = [column[0] for column in cursor.description or []]

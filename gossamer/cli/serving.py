@@ -28,7 +28,7 @@ def serve(
     with suppress(KeyboardInterrupt), stoppable(), platform(settings, port, logs) as running:
         terminal.note(
             f"{terminal.count(len(declared.sources), 'source')} from {settings.sources}, lake {settings.lake}\n"
-            f"UI: {running.url}   logs: {logs}   stop: Ctrl-C"
+            f"UI: {running.url}   reports: {running.reports}   logs: {logs}   stop: Ctrl-C"
         )
         if settings.sources == PROJECT / "sources" and "shop" in declared.sources:
             terminal.note(f"shop, rates and reviews read the demo shop; start it: {sys.executable} -m demo.shop")

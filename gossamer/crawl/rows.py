@@ -42,7 +42,7 @@ class RowFormat:
     """
 
     def __init__(self, fields: Mapping[str, FieldType], spider_version: str) -> None:
-        self._fields = {name: money_text if kind == "money" else as_text for name, kind in fields.items()}
+        self._fields = {name: _TEXT.get(kind, as_text) for name, kind in fields.items()}
         self._version = spider_version
         self._last: tuple[Page | None, str | None, str] = (None, None, "")
         self.columns = (*fields, EXTRA, *(name for name in PROVENANCE if name != CRAWL_ID))
@@ -100,6 +100,17 @@ def money_text(value: Any) -> str | None:
         return as_text(value)
     text = f"{Decimal(str(value)):f}"
     return f"{text}0" if len(text.partition(".")[2]) == 3 else text
+
+
+def number_text(value: Any) -> str | None:
+    """A number as it is kept in raw: never with just three decimals, which a site's locale may read as thousands."""
+    text = as_text(value)
+    three_decimals = type(value) in (float, Decimal) and text is not None and text[-4:-3] == "." and text.isascii()
+    return f"{text}0" if three_decimals else text
+
+
+#: Types that have a way of their own to keep a value.
+_TEXT = {"money": money_text, **dict.fromkeys(("float", "quantity", "rating"), number_text)}
 
 
 def plain(value: Any) -> Any:

@@ -9,9 +9,12 @@ from gossamer.errors import GossamerError
 from gossamer.lake import Lake
 from gossamer.manifest import CheckResult
 from gossamer.partition import SEPARATOR
-from gossamer.records import transform
+from gossamer.records import keys, transform
 from gossamer.schema import PARTITION
 from gossamer.source import Join, Source
+
+#: Rows without a match among which examples are sought.
+_LOOKED_AT = 1000
 
 
 class JoinError(GossamerError):
@@ -128,18 +131,20 @@ def _join(source: Source, frame: pl.LazyFrame, join: Join, rows: pl.LazyFrame) -
     if differ := [f"{a} {left[a]} and {b} {right[b]}" for a, b in join.on.items() if left[a] != right[b]]:
         raise JoinError(f"{place}: {'; '.join(differ)} are of different types. Declare the same type in both sources.")
     right_rows = rows.select(name for name in right.names() if name in there or not _internal(name))
-    twice = right_rows.group_by(there).len().filter(pl.col("len") > 1).head(1).collect()
-    if not twice.is_empty():
+    if twice := keys.repeated(right_rows, there):
+        values, times = twice
         raise JoinError(
-            f"{place}: `{join.source}` has {twice['len'][0]} rows for {dict(twice.row(0, named=True))}. "
-            "Join on columns that identify one row."
+            f"{place}: `{join.source}` has {times} rows for {values}. Join on columns that identify one row."
         )
-    missing = frame.join(right_rows, left_on=here, right_on=there, how="anti")
-    rows_in = frame.select(pl.len()).collect().item()
-    unmatched = missing.select(pl.len()).collect().item()
-    keys = pl.concat_str(pl.col(here).cast(pl.String).fill_null("(none)"), separator=" / ")
-    examples = tuple(missing.select(keys.unique(maintain_order=True).head(5).alias("on")).collect()["on"])
-    result = frame.join(right_rows, left_on=here, right_on=there, how=join.how, suffix=f"_{join.source}")
+    missing = frame.join(right_rows, left_on=here, right_on=there, how="anti", maintain_order="left")
+    rows_in = frame.select(pl.len()).collect(engine="streaming").item()
+    unmatched = missing.select(pl.len()).collect(engine="streaming").item()
+    shown = pl.concat_str(pl.col(here).cast(pl.String).fill_null("(none)"), separator=" / ").alias("on")
+    first = missing.select(shown).head(_LOOKED_AT).collect(engine="streaming")["on"] if unmatched else ()
+    examples = tuple(dict.fromkeys(first))[:5]
+    result = frame.join(
+        right_rows, left_on=here, right_on=there, how=join.how, suffix=f"_{join.source}", maintain_order="left"
+    )
     return result, Joined(join.source, rows_in, unmatched, join.max_unmatched, examples)
 
 

@@ -1,166 +1,140 @@
-"""From text as scraped to typed values: one Polars expression for each declared type.
+"""From text as scraped to typed values: the Polars expressions for each declared type.
 
-What is text but cannot be read as its type becomes null here; `clean` keeps the text beside it. Nothing is guessed: a
-date without a day, or a price without digits, is no value. Types not of one column (money) give several.
+What is text but cannot be read as its type becomes null here; `clean` keeps the text beside it. Nothing is guessed:
+what can be read in two ways is read as the source's `locale` says, or not at all. How numbers, money and dates are read
+is in `values_numbers`, `values_money` and `values_dates`.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urljoin
 
 import polars as pl
 
-from gossamer.schema import INSTANT, MONEY
+from gossamer.locales import WORDS, Locale
+from gossamer.records import values_dates, values_money, values_numbers
+from gossamer.schema import INSTANT, field_columns
 from gossamer.source import FieldType
 
-_MAX_MONEY = Decimal(10) ** 14
-
-#: ISO 4217 codes of the symbols that stand for one currency only, or nearly so; others stay as they were written.
-CURRENCIES = {
-    "£": "GBP",
-    "€": "EUR",
-    "$": "USD",
-    "US$": "USD",
-    "¥": "JPY",
-    "₹": "INR",
-    "₽": "RUB",
-    "₩": "KRW",
-    "zł": "PLN",
-}
-_MINUS = ("-", "−", "–")  # noqa: RUF001 - what pages write for a minus
 #: Longer text is no price and no date; parsers take seconds over what a page may hold.
 _LONGEST = 100
-_NUMERIC_DATE = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?!\d)")
-_TRUE, _FALSE = ["true", "yes", "1", "on"], ["false", "no", "0", "off"]
+_ANY_LENGTH = ("str", "text", "url", "json")
+_LONGEST_URL = 10_000
+_LONGEST_JSON = 10_000_000
+#: What no library would write differently: a site, and a path without dots that mean a folder.
+_SITE, _PATH = r"https?://[a-z0-9]+(?:[.-][a-z0-9]+)*(?::[0-9]{2,5})?", r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)+/?"
+#: So many texts of a field are remembered with their values: what one batch holds, the next one mostly holds too.
+_REMEMBERED = 50_000
+
+_TRUE, _FALSE = ("1", "on"), ("0", "off")
+#: What does not show: controls, the byte order mark, soft hyphens, marks of direction.
+_INVISIBLE = (
+    r"[\p{Cc}--\s]"
+    r"|[\u{AD}\u{61C}\u{180E}\u{200B}\u{200E}\u{200F}\u{202A}-\u{202E}\u{2060}-\u{2064}\u{2066}-\u{206F}\u{FEFF}]"
+)
+_ODD, _COMPOSABLE = "[^ -~]|  ", r"[\u{300}-\u{10FFFF}]"
+#: They do not show either, but within a word they spell it (Persian, Hindi, emoji).
+_JOINERS = "\u200c\u200d"
 
 
-def expressions(name: str, kind: FieldType) -> list[pl.Expr]:
-    """Expressions over a raw frame (text column `name`, provenance `_url`, `_fetched_at`) for its `field_columns`."""
-    text = pl.col(name).str.strip_chars()
-    if kind == "money":
-        parsed = _each(text, _money, pl.Struct({"amount": MONEY, "currency": pl.String}))
-        return [
-            parsed.struct.field("amount").alias(name),
-            parsed.struct.field("currency").alias(f"{name}_currency"),
-        ]
-    simple: dict[FieldType, Callable[[], pl.Expr]] = {
-        "str": lambda: pl.when(text != "").then(text),
-        "json": lambda: _each(text, _json, pl.String()),
-        # A whole number of a JSON document may be written 12.0.
-        "int": lambda: text.str.replace(r"^([+-]?\d+)\.0+$", "$1").cast(pl.Int64, strict=False),
-        "float": lambda: _finite(text.cast(pl.Float64, strict=False)),
-        "bool": lambda: (
-            pl.when(text.str.to_lowercase().is_in(_TRUE))
-            .then(True)
-            .when(text.str.to_lowercase().is_in(_FALSE))
-            .then(False)
-        ),
-        "date": lambda: pl.coalesce(
-            text.str.to_date("%Y-%m-%d", strict=False), _each_dated(text, _instant, INSTANT).dt.date()
-        ),
-        "datetime": lambda: _each_dated(text, _instant, INSTANT),
-        "url": lambda: _each_pair(text, pl.col("_url"), _absolute_url, pl.String()),
-    }
-    return [simple[kind]().alias(name)]
+def expressions(
+    name: str, kind: FieldType, locale: Locale | None = None, words: Mapping[str, bool] | None = None
+) -> list[pl.Expr]:
+    """Expressions over a raw frame (text column `name`, provenance `_url`, `_fetched_at`) for its `field_columns`.
 
-
-def _finite(number: pl.Expr) -> pl.Expr:
-    return pl.when(number.is_finite()).then(number)
-
-
-def _each(text: pl.Expr, parse: Callable[[str], object], dtype: pl.DataType) -> pl.Expr:
-    """`parse` over a text column, once for each distinct text of a batch."""
-
-    def batch(series: pl.Series) -> pl.Series:
-        values = series.unique().drop_nulls().to_list()
-        parsed = {value: parse(value) for value in values}
-        return pl.Series(series.name, [parsed.get(value) for value in series], dtype=dtype, strict=True)
-
-    return text.map_batches(batch, return_dtype=dtype, is_elementwise=True)
-
-
-def _each_pair(text: pl.Expr, other: pl.Expr, parse: Callable[..., object], dtype: pl.DataType) -> pl.Expr:
-    """The same with a second column, whose value `parse` takes as well."""
-
-    def batch(series: pl.Series) -> pl.Series:
-        pairs = series.struct.unnest().rows()
-        parsed = {pair: parse(*pair) for pair in set(pairs) if pair[0]}
-        return pl.Series(series.name, [parsed.get(pair) for pair in pairs], dtype=dtype, strict=True)
-
-    pair = pl.struct(text.alias("text"), other.alias("other"))
-    return pair.map_batches(batch, return_dtype=dtype, is_elementwise=True)
-
-
-def _each_dated(text: pl.Expr, parse: Callable[..., object], dtype: pl.DataType) -> pl.Expr:
-    # "yesterday" is relative to the day the page was fetched, so that extracting again gives the same date.
-    return _each_pair(text, pl.col("_fetched_at").dt.truncate("1d"), parse, dtype)
-
-
-def _money(text: str) -> dict[str, object] | None:
-    from price_parser import Price
-
-    price = Price.fromstring(text) if len(text) <= _LONGEST else None
-    if price is None or price.amount is None or abs(price.amount) >= _MAX_MONEY:
-        return None
-    amount = -price.amount if _is_negative(text, price.amount_text or "", price.currency or "") else price.amount
-    try:
-        amount = amount.quantize(Decimal("0.0001"))
-    except InvalidOperation:
-        return None
-    return {"amount": amount, "currency": CURRENCIES.get(price.currency or "", price.currency)}
-
-
-def _is_negative(text: str, amount: str, currency: str) -> bool:
-    """Whether an amount has a minus, or stands alone in parentheses; price-parser drops both.
-
-    A dash between words or amounts is no minus: nothing but the currency may stand with it before the amount.
+    `words` are those of a boolean field of its own.
     """
-    before, _, after = text.strip().partition(amount)
-    before, after = (part.replace(currency, "", 1).strip() if currency else part.strip() for part in (before, after))
-    return before in _MINUS or (before == "(" and after == ")")
+    text = pl.col(name).str.strip_chars()
+    if kind not in _ANY_LENGTH:
+        text = pl.when(text.str.len_bytes() <= 4 * _LONGEST).then(text)
+    read = _read(text, kind, locale or Locale(), words or {})
+    return [column.alias(title) for column, title in zip(read, field_columns(name, kind), strict=True)]
 
 
-def _instant(text: str, fetched: datetime | None) -> datetime | None:
-    import dateparser
-
-    if len(text) > _LONGEST:
-        return None
-    try:
-        return _utc(datetime.fromisoformat(text))
-    except ValueError:
-        pass
-    except OverflowError:  # the ends of the calendar, moved over them by their time zone
-        return None
-    base = (fetched or datetime.now(UTC)).replace(tzinfo=None)
-    settings: dict[str, object] = {"STRICT_PARSING": True, "RELATIVE_BASE": base, "TIMEZONE": "UTC"}
-    if numeric := _NUMERIC_DATE.match(text):
-        order = _order(*numeric.groups())
-        if order is None:
-            return None
-        settings["DATE_ORDER"] = order
-    try:
-        found = dateparser.parse(text, settings=settings)
-        return _utc(found) if found else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _order(first: str, separator: str, second: str, last: str) -> str | None:
-    """How a numeric date is read: 13/02/2026 one way only, 01.02.2026 as dots are used, 01/02/2026 not at all."""
-    if len(first) == 4:
-        return "YMD"
-    if len(last) == 4 and separator != "." and int(first) <= 12 and int(second) <= 12 and int(first) != int(second):
-        return None
-    if len(last) < 4 and separator != ".":
-        return None
-    return "MDY" if int(second) > 12 else "DMY"
+def _read(text: pl.Expr, kind: FieldType, locale: Locale, words: Mapping[str, bool]) -> list[pl.Expr]:
+    match kind:
+        case "str":
+            return [_unless_empty(text)]
+        case "text":
+            return [_plain(text)]
+        case "int":
+            return [values_numbers.whole(text, locale)]
+        case "float":
+            return [values_numbers.number(text, locale)]
+        case "bool":
+            return [_boolean(text, locale, words)]
+        case "money":
+            parsed = _each([text], lambda t: values_money.money(t, locale), values_money.DTYPE)
+            return [parsed.struct.field(field.name) for field in values_money.DTYPE.fields]
+        case "quantity":
+            return values_numbers.quantity(text, locale)
+        case "rating":
+            return values_numbers.rating(text, locale)
+        case "date":
+            return [_dated(text, values_dates.iso_day(text), locale, values_dates.day)]
+        case "datetime":
+            return [_dated(text, values_dates.iso_instant(text), locale, values_dates.instant)]
+        case "url":
+            return [_address(text, pl.col("_url"))]
+        case "json":
+            return [_each([text], _json, pl.String(), _LONGEST_JSON)]
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _unless_empty(text: pl.Expr) -> pl.Expr:
+    return pl.when(text != "").then(text)
+
+
+def _plain(text: pl.Expr) -> pl.Expr:
+    """Text as a reader sees it: composed characters, nothing invisible, single blanks. Entities are not touched."""
+    # What most text is needs nothing of that, and every step costs as much as all the rest of `clean`.
+    odd = pl.when(text.str.contains(_ODD)).then(text)
+    visible = odd.str.replace_all(_INVISIBLE, "").str.replace_all(r"[\s--\x20]+|  +", " ")
+    visible = visible.str.replace_all("  +", " ").str.strip_chars(f" {_JOINERS}")
+    composed = pl.when(visible.str.contains(_COMPOSABLE)).then(visible).str.normalize("NFC")
+    return _unless_empty(pl.coalesce(composed, visible, text))
+
+
+def _boolean(text: pl.Expr, locale: Locale, own: Mapping[str, bool]) -> pl.Expr:
+    meant = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
+    for language in ("en", locale.language or "en"):
+        for texts, value in zip(WORDS[language], (True, False), strict=True):
+            meant |= dict.fromkeys(texts.split(), value)
+    meant |= {" ".join(word.split()).lower(): value for word, value in own.items()}
+    word = text.str.replace_all(r"\s+", " ").str.to_lowercase()
+    yes, no = ([text for text, value in meant.items() if value is truth] for truth in (True, False))
+    return pl.when(word.is_in(yes)).then(True).when(word.is_in(no)).then(False)
+
+
+def _dated(text: pl.Expr, iso: pl.Expr, locale: Locale, parse: Callable[..., object]) -> pl.Expr:
+    """`iso` where it is a value, else what `parse` makes of the text, seen from the day on which it was fetched.
+
+    From the day, not the second: "yesterday" is the same date for all pages of it, and is read once.
+    """
+    fetched = pl.col("_fetched_at").dt.convert_time_zone(locale.timezone or "UTC").dt.truncate("1d")
+    rest = pl.when(iso.is_null()).then(text)
+    dtype = pl.Date() if parse is values_dates.day else INSTANT
+    return iso.fill_null(_each([rest, fetched], lambda t, day: parse(t, day, locale), dtype))
+
+
+def _each(texts: list[pl.Expr], parse: Callable[..., object], dtype: pl.DataType, longest: int = _LONGEST) -> pl.Expr:
+    """`parse` over a text column (and those beside it), once for each distinct text; longer ones have no value."""
+    names = [f"column_{number}" for number in range(len(texts))]
+    text = pl.col(names[0])
+    # Long texts are not remembered: they would fill the memory, and hardly one of them comes twice.
+    read = lru_cache(_REMEMBERED)(parse) if longest <= _LONGEST else parse
+
+    def batch(series: pl.Series) -> pl.Series:
+        rows = series.struct.unnest()
+        found = rows.filter((text != "") & (text.str.len_chars() <= longest)).unique()
+        values = pl.Series("value", [read(*row) for row in found.iter_rows()], dtype=dtype, strict=True)
+        return rows.join(found.with_columns(values), on=names, how="left", nulls_equal=True, maintain_order="left")[
+            "value"
+        ]
+
+    together = pl.struct(expression.alias(name) for expression, name in zip(texts, names, strict=True))
+    return together.map_batches(batch, return_dtype=dtype, is_elementwise=True)
 
 
 def _json(text: str) -> str | None:
@@ -169,6 +143,15 @@ def _json(text: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     return text
+
+
+def _address(text: pl.Expr, page: pl.Expr) -> pl.Expr:
+    """The absolute address of a link on a page. Plain ones need no more than the site's own before them."""
+    whole = pl.when(text.str.contains(rf"^{_SITE}{_PATH}$")).then(text)
+    path = pl.when(text.str.contains(rf"^{_PATH}$")).then(text)
+    plain = pl.coalesce(whole, pl.concat_str(page.str.extract(rf"^({_SITE})(?:/|$)"), path))
+    rest = pl.when(plain.is_null()).then(text)
+    return plain.fill_null(_each([rest, page], _absolute_url, pl.String(), _LONGEST_URL))
 
 
 def _absolute_url(text: str, page: str | None) -> str | None:
@@ -188,21 +171,24 @@ def unparsed(fields: Iterable[tuple[str, FieldType]]) -> pl.Expr:
     """
     missed = [
         pl.when((pl.col(f"_raw_{name}").str.strip_chars() != "") & pl.col(name).is_null())
-        .then(pl.concat_str(pl.lit(f'"{name}":'), _json_text(pl.col(f"_raw_{name}"))))
+        .then(pl.col(f"_raw_{name}"))
         .alias(name)
         for name, kind in fields
-        if kind != "str"
+        if kind not in ("str", "text")
     ]
     if not missed:
         return pl.lit(None, dtype=pl.String).alias("_unparsed")
-    listed = pl.concat_list(missed).list.drop_nulls()
-    return (
-        pl.when(listed.list.len() > 0)
-        .then(pl.concat_str(pl.lit("{"), listed.list.join(","), pl.lit("}")))
-        .alias("_unparsed")
-    )
+
+    def batch(series: pl.Series) -> pl.Series:
+        rows = series.struct.unnest().with_row_index("_row")
+        some = rows.filter(pl.any_horizontal(pl.exclude("_row").is_not_null()))
+        told = [_told(row) for row in some.drop("_row").iter_rows(named=True)]
+        found = some.select("_row", _unparsed=pl.Series(told, dtype=pl.String))
+        return rows.select("_row").join(found, on="_row", how="left", maintain_order="left")["_unparsed"]
+
+    return pl.struct(missed).map_batches(batch, return_dtype=pl.String, is_elementwise=True).alias("_unparsed")
 
 
-def _json_text(text: pl.Expr) -> pl.Expr:
-    encoded = pl.struct(t=text).struct.json_encode()
-    return encoded.str.slice(5, encoded.str.len_chars() - 6)
+def _told(row: Mapping[str, Any]) -> str:
+    missed = {name: text for name, text in row.items() if text is not None}
+    return json.dumps(missed, ensure_ascii=False, separators=(",", ":"))

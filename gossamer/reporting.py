@@ -1,0 +1,51 @@
+"""The pages of a partition and of its source, written anew from what the lake knows by now.
+
+How they look is `gossamer.quality`'s; here is only gathered what they show.
+"""
+
+from dataclasses import dataclass
+
+from gossamer import acceptance, layers
+from gossamer.lake import INCOMPLETE, Lake
+from gossamer.manifest import Manifest
+from gossamer.quality import history, pages, report, source_report
+from gossamer.source import Source
+
+#: Rows that a report shows.
+ROWS = 20
+#: The layers whose manifests a report shows.
+_LAYERS = ("raw", "dead_letters", "clean", "enriched")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Paths of pages in the lake."""
+
+    partition: str
+    source: str
+
+
+def write(lake: Lake, source: Source, key: str) -> Written:
+    """Writes the report of a partition, and of its source."""
+    name = source.name
+    manifests = _manifests(lake, source, key)
+    newest = next((layer for layer in ("enriched", "clean", "raw") if layer in manifests), "raw")
+    sample = lake.scan(manifests[newest].layer, name, key).head(ROWS).collect()
+    accepted = acceptance.read(lake, name, key)
+    page = report.render(source, manifests, sample, history=history.read(lake, source, key), acceptances=accepted)
+    lake.put(path := pages.page_path(name, key), page.encode())
+    return Written(path, source_report.record(lake, source, source_report.summary(key, manifests, accepted)))
+
+
+def _manifests(lake: Lake, source: Source, key: str) -> dict[str, Manifest]:
+    """The manifests of the newest crawl, by layer: of one whose books did not close, and of nothing that is older."""
+    found = {layer: made for layer in _LAYERS if (made := lake.manifest(layer, source.name, key))}
+    incomplete, raw = lake.manifest(INCOMPLETE, source.name, key), found.get("raw")
+    if incomplete and (raw is None or incomplete.generation > raw.generation):
+        why = layers.cause_of_incomplete(lake, source, incomplete).model_dump()
+        shown = incomplete.model_copy(update={"notes": {**incomplete.notes, "cause": why}})
+        found = {"raw": shown} | {layer: made for layer, made in found.items() if layer == "dead_letters"}
+    letters = found.get("dead_letters")
+    if letters and "raw" in found and letters.crawl_id != found["raw"].crawl_id:
+        del found["dead_letters"]  # of another crawl
+    return found
