@@ -84,6 +84,7 @@ format: setup-dev ## formats the code
 
 bench: setup-dev ## the benchmarks' tables
 	@$(BIN)/python benchmarks/load.py && $(BIN)/python -m benchmarks.crawl $(ARGS)
+	@$(BIN)/python -m benchmarks.quality && $(BIN)/python -m benchmarks.layers
 
 torture: setup-dev ## crawls killed 500 times and robbed of disk, clock and lake (ARGS="--kills 50 --only kills")
 	@$(BIN)/python -m tests.torture $(ARGS)

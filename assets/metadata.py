@@ -16,8 +16,8 @@ import polars as pl
 
 from gossamer.lake import Lake
 from gossamer.manifest import CheckResult
-from gossamer.schema import PARTITION, field_columns
-from gossamer.source import Source
+from gossamer.schema import PARTITION
+from gossamer.source import SECOND, Source
 from resources.pages import PagesResource
 
 SAMPLE_ROWS = 10
@@ -52,6 +52,11 @@ _ADDED_COLUMNS = {
         "columns": "the columns that differ, of a changed row",
     },
 }
+_SECOND = {
+    "currency": "currency of {}, as ISO 4217 writes it",
+    "unit": "unit of {}",
+    "best": "the best that {} could be",
+}
 _DEAD_LETTER_COLUMNS = {
     "url": "the request that failed for good",
     "reason": "why: one word of the platform's list",
@@ -85,7 +90,8 @@ def _columns(source: Source) -> dict[str, str]:
     said = dict(_PLATFORM_COLUMNS)
     for name, kind in source.spec.record.fields.items():
         key = "record key, " if name in source.spec.record.key else ""
-        said |= dict.fromkeys(field_columns(name, kind), f"currency of {name}, as ISO 4217 writes it")
+        if second := SECOND.get(kind):
+            said[f"{name}_{second}"] = _SECOND[second].format(name)
         said[name] = f"{key}declared as {kind}"
     return said
 

@@ -100,7 +100,7 @@ def _run(port: int, once: bool) -> int:
         )
         _step(f"Dagster is up: {dagster.url}   the shop: http://127.0.0.1:{SHOP_PORT}/")
         sound = _Demo(dagster, settings).run()
-        _results(settings, dagster.url, time.monotonic() - began, sound)
+        _results(settings, dagster, time.monotonic() - began, sound)
         if not once:
             console.print("\nEverything stays up until you press [bold]Ctrl-C[/bold].")
             while True:
@@ -251,7 +251,7 @@ def _all_ended(runs: list[_Run], job: str, number: int) -> bool:
     return len(ended) >= number and all(run.status in _ENDED for run in runs if run.what == job)
 
 
-def _results(settings: Settings, url: str, seconds: float, sound: bool) -> None:
+def _results(settings: Settings, dagster: Platform, seconds: float, sound: bool) -> None:
     lake = Lake(settings.lake)
     declared = declarations.load(settings.sources)
     console.print()
@@ -259,10 +259,10 @@ def _results(settings: Settings, url: str, seconds: float, sound: bool) -> None:
     if sound:
         _rows(settings)
     today = str(datetime.now(UTC).date())
-    report = lake.url(f"reports/shop/{today}.html")
+    report = f"{dagster.reports}/reports/shop/{today}.html"
     gossamer = Path(sys.executable).with_name("gossamer")
     query = f"{gossamer} query --lake {settings.lake} '{_EXAMPLE}'"
-    for name, place in (("UI", url), ("data", settings.lake), ("report", report), ("query", query)):
+    for name, place in (("UI", dagster.url), ("data", settings.lake), ("report", report), ("query", query)):
         console.print(f"  [bold]{name:<7}[/bold] {escape(place)}")
     console.print(f"\n{'Done' if sound else '[red]Failed[/red]'} in {seconds:.0f} s.")
 

@@ -11,6 +11,8 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.metrics import ColumnMapMetricProvider, column_condition_partial
 from great_expectations.expectations.row_conditions import Column
 
+from gossamer.quality.gx.plan import Asked, condition
+
 BOOKS = pl.DataFrame(
     {
         "upc": ["a1", "b2", "c3", "c3", None, "e5"],
@@ -96,6 +98,18 @@ class ExpectColumnValuesToBeShouted(ColumnMapExpectation):
     map_metric = "column_values.are_shouted"
     success_keys = ("ending", "mostly")
     ending: str = ""
+
+
+@condition("column_values.are_multiples", arguments=["of"])
+def are_multiples(asked: Asked) -> pl.Expr:
+    """As users write them: for Polars."""
+    return asked.column.mod(asked.get("of", 1)).eq(0)
+
+
+class ExpectColumnValuesToBeMultiples(ColumnMapExpectation):
+    map_metric = "column_values.are_multiples"
+    success_keys = ("of", "mostly")
+    of: int = 1
 
 
 class ExpectPriceToBeSane(gxe.ExpectColumnValuesToBeBetween):

@@ -26,6 +26,7 @@ from tests.gx_books import (
     BOOKS,
     PROVABLE,
     ROWS,
+    ExpectColumnValuesToBeMultiples,
     ExpectColumnValuesToBeShouted,
     ExpectPriceToBeSane,
     ExpectPriceToBeWhatIsSaid,
@@ -215,6 +216,14 @@ def test_a_users_metric_sees_the_rows_of_its_condition_only() -> None:
     assert compiled.failing_rows(SHOUTS).rows() == [(1, 1), (3, 1)]
 
 
+def test_a_users_condition_for_polars_is_native() -> None:
+    multiples = ExpectColumnValuesToBeMultiples(column="stock", of=3)
+    compiled = CompiledSuite(suite(multiples), "COMPLETE", strict=True)
+    found = compiled.run(BOOKS)
+    assert found.results[0].result["unexpected_list"] == [1, 5]
+    assert compiled.failing_rows(BOOKS).rows() == [(0, 0), (4, 0)]
+
+
 def test_a_strict_suite_refuses_what_only_pandas_can_compute() -> None:
     expectations = [ExpectColumnValuesToBeShouted(column="word"), gxe.ExpectColumnValuesToNotBeNull(column="kind")]
     found = CompiledSuite(suite(*expectations), strict=True).run(SHOUTS)
@@ -333,9 +342,10 @@ def test_what_fails_is_not_proved(expectation: Any) -> None:
         ExpectPriceToBeWhatIsSaid(column="price", said=False, min_value=0),
         ExpectPriceToBeWhatIsSaid(column="price", said=True, min_value=0),
         ExpectColumnValuesToBeShouted(column="currency"),
+        ExpectColumnValuesToBeMultiples(column="stock"),
         gxe.ExpectColumnMaxToBeBetween(column="day", min_value=datetime(2020, 1, 1)),
     ],
-    ids=["refuses", "agrees", "pandas", "dates"],
+    ids=["refuses", "agrees", "pandas", "polars", "dates"],
 )
 def test_what_is_not_great_expectations_own_is_never_proved(expectation: Any) -> None:
     compiled = CompiledSuite(suite(gxe.ExpectColumnToExist(column="upc"), expectation))

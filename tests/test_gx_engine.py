@@ -1,5 +1,6 @@
 """Great Expectations' own front doors on Polars frames: contexts, definitions, checkpoints and pages as they are."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from datetime import UTC, date, datetime
@@ -238,3 +239,14 @@ def test_an_engine_alone_computes_metrics(engine: PolarsExecutionEngine) -> None
 def test_the_version_of_great_expectations_is_one_that_was_checked() -> None:
     numbers = [tuple(map(int, version.split("."))) for version in (CHECKED[0], gx.__version__)]
     assert numbers[0] <= numbers[1], "older than what is supported: see gossamer/quality/gx/private.py"
+
+
+def test_the_examples_of_the_documentation_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parent.parent / "docs" / "great-expectations.md"
+    monkeypatch.chdir(tmp_path)
+    said: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        exec(block, said)
+    assert said["result"]["success"] is True

@@ -125,7 +125,8 @@ def _run_trial(settings: Settings, source: "Source", partition: str | None, page
         say("Cleaning and checking")
         rows = throw_away.scan(manifest.layer, source.name, key)
         with layers.clean(throw_away, source, key, rows, layer=manifest.layer) as refined:
-            every = pl.concat([refined.staged.frame, refined.aside.frame.select(list(refined.staged.columns))]).collect()
+            columns = list(refined.staged.columns)
+            every = pl.concat([refined.staged.frame, refined.aside.frame.select(columns)]).collect()
         letters = throw_away.scan("dead_letters", source.name, key).collect()
     books, ledger = manifest.notes.get("books", {}), refined.notes["records"]
     limited = books.get("finish_reason") == "limit"
@@ -254,13 +255,14 @@ def _fields_table(source: "Source", trial: Trial, examples: int) -> Table:
 def _coverage(source: "Source", typed: "pl.DataFrame") -> Iterator[tuple[str, str, float]]:
     """Column, type and share of filled records: declared fields first, then what `transform.py` adds."""
     from gossamer.schema import PROVENANCE
+    from gossamer.source import SECOND
 
     fields = source.spec.record.fields
+    seconds = {f"{name}_{SECOND[kind]}": SECOND[kind] for name, kind in fields.items() if kind in SECOND}
     for column in typed.columns:
         if column in (*PROVENANCE, "extra", "_unparsed"):
             continue
-        of_money = fields.get(column.removesuffix("_currency")) == "money"
-        kind = fields.get(column) or ("currency" if of_money else "derived")
+        kind = fields.get(column) or seconds.get(column, "derived")
         yield column, kind, 1 - typed[column].null_count() / typed.height
 
 

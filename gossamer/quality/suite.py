@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +172,13 @@ def _fingerprint(source: Source, suite: Path, declared: Sequence[Mapping[str, An
     """What the proof of a suite depends on: the suite, the source's own expectations, and who evaluates."""
     own = source.expectations_module
     parts = [json.dumps(list(declared), sort_keys=True), own.read_text(encoding="utf-8") if own else ""]
-    parts += [__version__, *map(importlib.metadata.version, ("great-expectations", "polars"))]
+    parts += [__version__, *_versions()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[str, ...]:
+    return tuple(map(importlib.metadata.version, ("great-expectations", "polars")))
 
 
 def _failing(

@@ -24,7 +24,10 @@ def is_whole(keys: Sequence[str]) -> pl.Expr:
 
 def hashes(frame: pl.LazyFrame, keys: Sequence[str]) -> pl.Series:
     """The hash of each row's key, in order; null where the key is not whole."""
-    hashed = pl.when(is_whole(keys)).then(pl.struct(keys).hash())
+    schema = frame.collect_schema()
+    # The numbers behind categories differ from frame to frame.
+    named = [pl.col(key).cast(pl.String) if schema[key] in (pl.Categorical, pl.Enum) else key for key in keys]
+    hashed = pl.when(is_whole(keys)).then(pl.struct(named).hash())
     return frame.select(hashed.alias("hash")).collect(engine="streaming").to_series()
 
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from gossamer.quality.gx import expectations  # noqa: F401  importing it registers them
 from gossamer.quality.gx.fallback import NotInPolarsError, PandasMetrics, to_pandas
-from gossamer.quality.gx.plan import CONDITIONS, MEASURES, SUFFIXES, Ask, Table
+from gossamer.quality.gx.plan import CONDITIONS, COUNT, MEASURES, SUFFIXES, Ask, Table
 from gossamer.quality.gx.private import (
     BatchData,
     BatchMarkers,
@@ -152,9 +152,14 @@ class PolarsExecutionEngine(ExecutionEngine[pl.Expr]):
     _or_condition_to_filter_clause = condition_to_filter_clause
 
 
-def natives() -> list[str]:
-    """The names of all metrics that Polars computes."""
-    return [*MEASURES, *(f"{base}.{suffix}" for base in CONDITIONS for suffix in SUFFIXES)]
+def natives() -> dict[str, tuple[str, ...]]:
+    """All metrics that Polars computes, with the arguments that their authors named."""
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(MEASURES, ())
+    for base, condition in CONDITIONS.items():
+        for suffix in SUFFIXES:
+            counts = suffix in (COUNT, "filtered_row_count")
+            found[f"{base}.{suffix}"] = condition.arguments if counts else (*condition.arguments, "result_format")
+    return found
 
 
 def ask_of(metric: MetricConfiguration) -> Ask:

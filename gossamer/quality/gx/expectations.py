@@ -40,8 +40,10 @@ def _overwriting() -> Iterator[None]:
     registry = logging.getLogger("great_expectations.expectations.registry")
     level = registry.level
     registry.setLevel(logging.ERROR)
-    yield
-    registry.setLevel(level)
+    try:
+        yield
+    finally:
+        registry.setLevel(level)
 
 
 with _overwriting():

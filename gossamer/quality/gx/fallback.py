@@ -36,7 +36,9 @@ class PandasMetrics:
         base = ask.of_condition[0] if ask.of_condition else ask.name
         value = {name: given for name, given in ask.value.items() if name != "result_format"}
         unmet, _, _ = self.value(Ask((ask.id, "condition"), f"{base}.condition", ask.domain, value))
-        return [int(number) for number in unmet.index[unmet.fillna(False).astype(bool)]]
+        if not hasattr(unmet, "index"):
+            raise NotInPolarsError(f"{base}: its pandas condition gave no Series, so that its rows are not known.")
+        return [int(number) for number in unmet.index[unmet.eq(True)]]
 
     def value(self, ask: Ask) -> Any:
         provider = private.pandas_provider(ask.name)

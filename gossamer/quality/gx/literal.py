@@ -69,7 +69,7 @@ def among(column: pl.Expr, dtype: pl.DataType, values: Iterable[Any]) -> pl.Expr
         return _any_equal(column, [literal(value, dtype) for value in given if _stands_for_moment(value)])
     if dtype.is_decimal():
         return _any_equal(column, [pl.lit(Decimal(str(value))) for value in given if _is_number(value)])
-    if dtype.is_numeric():
+    if dtype.is_numeric() or dtype == pl.Duration:  # which a table has as seconds
         numbers = [value for value in given if _is_number(value)]
         if dtype.is_integer():
             return _is_in(column, [int(value) for value in numbers if math.isfinite(value) and int(value) == value])

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, Literal
 
 import polars as pl
@@ -268,12 +268,14 @@ class Condition:
         nulls: whether null values are judged; otherwise they are left out.
         alone: see `Unexpected`; also for what raises on values outside of its domain.
         distinct: what must not repeat, for conditions of uniqueness (and `meets` is not asked).
+        arguments: what it takes from the expectation; Great Expectations knows that of its own conditions.
     """
 
     meets: Callable[[Asked], pl.Expr]
     nulls: bool = False
     alone: bool = False
     distinct: Callable[[Asked], pl.Expr] | None = None
+    arguments: tuple[str, ...] = ()
 
 
 CONDITIONS: dict[str, Condition] = {}
@@ -283,12 +285,17 @@ Meets = Callable[[Asked], pl.Expr]
 Makes = Callable[[Asked], Plan | pl.Expr]
 
 
-def condition(*names: str, nulls: bool = False, alone: bool = False) -> Callable[[Meets], Meets]:
-    """Registers what the rows of `column_values.<...>` and the like should meet; see `Condition`."""
+def condition(
+    name: str, *, nulls: bool = False, alone: bool = False, arguments: Iterable[str] = ()
+) -> Callable[[Meets], Meets]:
+    """Registers a condition, see `Condition`.
+
+    It is on one column where its name is `column_values.<...>`, on two where it is `column_pair_values.<...>`, and else
+    on several.
+    """
 
     def register(meets: Meets) -> Meets:
-        for name in names:
-            CONDITIONS[name] = Condition(meets, nulls, alone)
+        CONDITIONS[name] = Condition(meets, nulls, alone, arguments=tuple(arguments))
         return meets
 
     return register
@@ -298,6 +305,7 @@ def measure(name: str, cost: Cost = Cost.ROWS) -> Callable[[Makes], Makes]:
     """Registers a metric of the whole domain: an expression, or a plan."""
 
     def register(makes: Makes) -> Makes:
+        @wraps(makes)
         def plan(asked: Asked) -> Plan:
             made = makes(asked)
             return Measure({"value": made}, domain=asked.domain, cost=cost) if isinstance(made, pl.Expr) else made

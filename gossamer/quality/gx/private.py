@@ -6,7 +6,7 @@ were checked are taken as long as they have everything: CI runs GX's own tests o
 
 # mypy: disable-error-code="type-arg"
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -109,17 +109,22 @@ __all__ = [
 _PANDAS = "PandasExecutionEngine"
 
 
-def register(engine: type[ExecutionEngine], natives: Iterable[str]) -> None:
-    """Makes an engine known as one that has these metrics, and all others that pandas has.
+_COLUMN = ("batch_id", "table", "column", "row_condition", "condition_parser")
+_PAIR = ("batch_id", "table", "column_A", "column_B", "row_condition", "condition_parser", "ignore_row_if")
+_RECORD = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+_DOMAINS = {"column_values": _COLUMN, "column": _COLUMN, "column_pair_values": _PAIR}
+
+
+def register(engine: type[ExecutionEngine], natives: Mapping[str, tuple[str, ...]]) -> None:
+    """Makes an engine known as one that has these metrics, with these arguments, and all others that pandas has.
 
     A metric of ours depends on no other, so that all metrics of a suite are asked for at once. Those of pandas are
     looked up anew at each call: users write metrics, at any time.
     """
     name = engine.__name__
-    for metric in natives:
-        known = _registered_metrics.get(metric)
-        if known is not None and name not in known["providers"]:
-            _register_native(engine, metric, known)
+    for metric, arguments in natives.items():
+        if metric not in _native:
+            _register_native(engine, metric, arguments)
     for metric, known in list(_registered_metrics.items()):
         if _PANDAS in known["providers"] and metric not in _native:
             known["providers"][name] = known["providers"][_PANDAS]
@@ -128,7 +133,10 @@ def register(engine: type[ExecutionEngine], natives: Iterable[str]) -> None:
 _native: set[str] = set()
 
 
-def _register_native(engine: type[ExecutionEngine], metric: str, known: Mapping[str, Any]) -> None:
+def _register_native(engine: type[ExecutionEngine], metric: str, arguments: tuple[str, ...]) -> None:
+    domain = _DOMAINS.get(metric.partition(".")[0], _RECORD)
+    own = {"metric_domain_keys": domain, "metric_value_keys": arguments, "default_kwarg_values": {}}
+    known = _registered_metrics.get(metric, own)
     provider = type(
         "PolarsMetricProvider",
         (MetricProvider,),

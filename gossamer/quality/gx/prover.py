@@ -102,12 +102,11 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-_BUILT_IN = frozenset(MEASURES) | frozenset(CONDITIONS)
-
-
 def _is_ours(metric: str) -> bool:
     """Whether a metric is one of this package: what a user registers is not there where a proof is read."""
-    return metric in _BUILT_IN or metric.rpartition(".")[0] in _BUILT_IN
+    condition = CONDITIONS.get(metric.rpartition(".")[0])
+    made: Any = MEASURES.get(metric) or (condition and condition.meets)
+    return made is not None and made.__module__.startswith(f"{__package__}.")
 
 
 def _kind(expectation: Any) -> tuple[str, dict[str, Any]] | None:

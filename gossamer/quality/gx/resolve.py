@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from gossamer.quality.gx import aggregates, conditions, maps  # noqa: F401  importing them registers their metrics
+from gossamer.quality.gx import aggregates, conditions, maps, text_conditions  # noqa: F401  they register metrics
 from gossamer.quality.gx.plan import (
     CONDITIONS,
     COUNT,
