@@ -67,9 +67,10 @@ LEFT_OPEN := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExcept
 conformance-gx: setup-dev ## Great Expectations' own tests on Polars frames (ARGS="-k unique")
 	@$(BIN)/python tests/conformance/gx_run.py $(ARGS)
 
-test-oldest-gx: ## the tests of quality on the oldest supported Great Expectations
+test-oldest-gx: ## the tests of suites on the oldest supported Great Expectations
 	@$(MAKE) --no-print-directory setup-others VENV=.venv-gx-oldest OTHERS=tests/conformance/requirements-oldest-gx.txt
-	@.venv-gx-oldest/bin/pytest -n $(WORKERS) -m "not slow" $(LEFT_OPEN) $(ARGS) $(wildcard tests/test_gx_*.py tests/test_quality.py)
+	@.venv-gx-oldest/bin/pytest -n $(WORKERS) -m "not slow" $(LEFT_OPEN) $(ARGS) \
+	  tests/test_gx_engine.py tests/test_gx_compiled.py tests/test_quality.py
 
 .PHONY: setup-others
 setup-others: setup-dev

@@ -50,7 +50,6 @@ def build_accept_job(sources: Iterable[Source], resources: Mapping[str, Any]) ->
                 rerun.materialise(context, source, resources, key, [_STEPS["clean"]], kept)  # its verdict may be bad
             if _is_stale(lake, source, key, "clean", "enriched"):
                 rerun.materialise(context, source, resources, key, [_STEPS["enriched"]])
-            cleaned = lake.manifest("clean", source.name, key)
             accepted = acceptance.accept(
                 lake,
                 source.name,
@@ -58,7 +57,6 @@ def build_accept_job(sources: Iterable[Source], resources: Mapping[str, Any]) ->
                 reason=config.reason,
                 by=config.by or f"run {context.run_id[:8]}",
                 in_history=config.history,
-                rows=cleaned.notes.get("kept_failing", 0) if cleaned else 0,
             )
             for failure in accepted.failures:
                 context.log.info(f"Accepted: {failure}")

@@ -20,6 +20,7 @@ from resources.pages import PagesResource
 if TYPE_CHECKING:
     from gossamer.crawl.progress import Progress
     from gossamer.layers import Refined
+    from gossamer.reporting import Written
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
@@ -123,7 +124,8 @@ def _crawled(
     links: dict[str, Any] = {}
     if manifest.layer == INCOMPLETE:  # no layer above will tell
         why = cause_of_incomplete(lake, source, manifest)
-        links = {**metadata.of_cause(why.model_dump()), **_report(source, lake, pages, key, context.log)}
+        _, pages_of = _report(source, lake, pages, key, context.log)
+        links = {**metadata.of_cause(why.model_dump()), **pages_of}
     letters = lake.current("dead_letters", source.name, key)
     for layer, known in (("raw", manifest), ("dead_letters", letters)):
         if specs.asset_key(layer, source.name) not in context.selected_asset_keys:
@@ -258,7 +260,8 @@ def published(source: Source) -> dg.AssetsDefinition:
             rows = lake.scan_published(name, key)
             assert rows is not None
             shown: dict[str, Any] = {"table": metadata.place(lake, f"{PUBLISHED}/{name}")}
-            shown |= {"table_version": publication.version, **_report(source, lake, pages, key, context.log)}
+            _, links = _report(source, lake, pages, key, context.log)
+            shown |= {"table_version": publication.version, **links}
             if publication.accepted:
                 shown["accepted"] = dg.MetadataValue.text(f"{publication.accepted.by}: {publication.accepted.reason}")
             shown |= metadata.of_rows(source, PUBLISHED, rows, publication.rows)
@@ -306,7 +309,8 @@ def _refined(
                 metadata={**place, **more, **metadata.of_rows(source, name, staged.frame, staged.rows)},
                 data_version=dg.DataVersion(staged.version),
             )
-    links = _report(source, lake, pages, key, context.log)
+    written, links = _report(source, lake, pages, key, context.log)
+    links = {"source_trend": metadata.trend(written.trend), **links}
     for check in refined.checks:
         if dg.AssetCheckKey(specs.asset_key(layer, source.name), check.name) in context.selected_asset_check_keys:
             yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
@@ -318,13 +322,15 @@ def _must_make(context: dg.AssetExecutionContext, source: Source, layer: str) ->
         raise dg.Failure(f"Materialise {layer}/{source.name} too: what you asked for is made with it.")
 
 
-def _report(source: Source, lake: Lake, pages: PagesResource, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:
+def _report(
+    source: Source, lake: Lake, pages: PagesResource, key: str, log: dg.DagsterLogManager
+) -> "tuple[Written, dict[str, Any]]":
     """Writes the partition's report again, with what is known by now, and links it and the source's."""
     from gossamer import reporting
 
     written = reporting.write(lake, source, key)
     log.info(f"Report: {pages.address(written.partition) or lake.url(written.partition)}")
-    return {
+    return written, {
         "report": metadata.page(lake, pages, written.partition),
         "source_report": metadata.page(lake, pages, written.source),
     }

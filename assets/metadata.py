@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -19,6 +19,9 @@ from gossamer.manifest import CheckResult
 from gossamer.schema import PARTITION
 from gossamer.source import SECOND, Source
 from resources.pages import PagesResource
+
+if TYPE_CHECKING:
+    from gossamer.quality.source_report import PartitionSummary
 
 SAMPLE_ROWS = 10
 #: More of them, or wider ones, and the UI pushes the table out of the window; the report shows the rows whole.
@@ -200,6 +203,22 @@ def of_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
         rows = [{"expectation": demand, "rows": count} for demand, count in set_aside.items()]
         shown["quarantine"] = table(rows[:_TABLE_ROWS], ["expectation", "rows"], _FAILING_CELL)
     return shown | of_cause(notes.get("cause"))
+
+
+def trend(partitions: "Sequence[PartitionSummary]") -> dg.MetadataValue[Any]:
+    """The newest partitions of a source, the newest first: rows, rows in quarantine, and what failed."""
+    rows = [
+        {
+            "partition": one.key,
+            "rows": one.rows,
+            "quarantined": one.quarantined,
+            "failed": len(one.failed),
+            "verdict": one.title,
+            "cause": one.cause,
+        }
+        for one in reversed(partitions)
+    ]
+    return table(rows, ["partition", "rows", "quarantined", "failed", "verdict", "cause"])
 
 
 def of_cause(cause: Mapping[str, Any] | None) -> dict[str, Any]:

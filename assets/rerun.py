@@ -84,9 +84,12 @@ def materialise(
 
     `config` is that of the ops, by name. False where a blocking check failed, or a step did.
     """
-    keys = [specs.asset_key(layer, source.name) for layers in steps for layer in layers]
+    mongo = "mongo" in resources
+    made = [layer for layers in steps for layer in layers]
+    made += ["mongo"] if mongo and PUBLISHED in made else []
+    keys = [specs.asset_key(layer, source.name) for layer in made]
     run = dg.materialize(
-        build_source_assets(source),
+        build_source_assets(source, mongo=mongo),
         selection=dg.AssetSelection.assets(*keys),
         partition_key=key,
         instance=context.instance,

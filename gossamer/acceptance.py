@@ -68,13 +68,8 @@ def covers(accepted: Acceptance | None, manifest: Manifest) -> bool:
     return accepted is not None and accepted.versions.get(manifest.layer) == manifest.version
 
 
-def accept(
-    lake: Lake, source: str, key: str, *, reason: str, by: str, in_history: bool = False, rows: int = 0
-) -> Acceptance:
+def accept(lake: Lake, source: str, key: str, *, reason: str, by: str, in_history: bool = False) -> Acceptance:
     """Records that the failures of a partition's data, as it lies there now, are accepted.
-
-    Args:
-        rows: rows that would be in quarantine, and were left among the others for this.
 
     Raises:
         AcceptanceError: no reason is given, or no blocking check has failed.
@@ -82,7 +77,7 @@ def accept(
     """
     if not reason.strip():
         raise AcceptanceError(f"{source}, partition {key}: say why it is accepted; the reason is kept with the data.")
-    failed = _failed(lake, source, key, rows)
+    failed = _failed(lake, source, key)
     if not failed:
         raise AcceptanceError(
             f"{source}, partition {key}: no blocking check has failed, so there is nothing to accept. "
@@ -94,10 +89,7 @@ def accept(
         reason=" ".join(reason.split()),
         by=by,
         versions={layer: manifest.version for layer, manifest in failed.items()},
-        failures=(
-            *(line for manifest in failed.values() for line in manifest.refusals()),
-            *([f"clean/{source}: {rows} rows fail critical expectations"] if rows else []),
-        ),
+        failures=tuple(line for manifest in failed.values() for line in manifest.refusals()),
         in_history=in_history,
     )
     taken = len(read(lake, source, key))
@@ -133,13 +125,13 @@ def adopt(lake: Lake, source: str, key: str, run_id: str = "") -> Manifest | Non
     return manifest
 
 
-def _failed(lake: Lake, source: str, key: str, rows: int) -> dict[str, Manifest]:
-    """The layers with failed blocking checks, or with rows that fail, with their manifests."""
+def _failed(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
+    """The layers with failed blocking checks, with their manifests."""
     present = (layer for layer in LAYERS if lake.version(layer, source, key) is not None)
     manifests = {layer: lake.current(layer, source, key) for layer in present}
     if not manifests:
         raise AcceptanceError(f"{source}, partition {key}: there is no data to accept. Materialise raw/{source} first.")
-    return {layer: m for layer, m in manifests.items() if m.refusals() or (rows and layer == "clean")}
+    return {layer: manifest for layer, manifest in manifests.items() if manifest.refusals()}
 
 
 def _speaks_of(accepted: Acceptance, manifests: Mapping[str, Manifest]) -> bool:

@@ -63,7 +63,8 @@ def clean(
     """The clean layer of a partition, and its quarantine, from the crawled `rows` of `layer`.
 
     Types and normalisers; duplicates by key; the suite and the default checks on that; rows that fail a critical
-    expectation go aside, unless `keep_failing`: a person wants them published.
+    expectation go aside, unless `keep_failing`: then `expectations_critical` fails if there are any, so that they reach
+    a reader only by an acceptance.
 
     Raises:
         TransformError: the source's own code failed.
@@ -94,13 +95,14 @@ def clean(
             checks.volume(findings, past, why),
             *checks.expectations(judged.outcomes, findings, source.spec.record.key, why),
         ]
+        if keep_failing:
+            verdict = checks.refused(verdict, _count_rows(judged.failing))
         notes = {
             "records": asdict(counts),
             "fill": fill_rates(kept.frame),
             "profile": statistics.model_dump(mode="json"),
             "findings": [finding.model_dump(mode="json") for finding in findings],
             "quarantine": {"rows": aside.rows, "by": parted.by},
-            **({"kept_failing": _count_rows(judged.failing)} if keep_failing else {}),
             **({"cause": why.model_dump()} if why else {}),
         }
         inputs = {f"{layer}/{source.name}": crawled.version}

@@ -3,6 +3,7 @@
 How they look is `gossamer.quality`'s; here is only gathered what they show.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gossamer import acceptance, layers
@@ -13,16 +14,24 @@ from gossamer.source import Source
 
 #: Rows that a report shows.
 ROWS = 20
+#: Partitions in a trend.
+TREND = 10
 #: The layers whose manifests a report shows.
 _LAYERS = ("raw", "dead_letters", "clean", "enriched")
 
 
 @dataclass(frozen=True)
 class Written:
-    """Paths of pages in the lake."""
+    """What was written.
+
+    Attributes:
+        partition, source: paths of the pages in the lake.
+        trend: the newest partitions of the source, oldest first.
+    """
 
     partition: str
     source: str
+    trend: Sequence[source_report.PartitionSummary]
 
 
 def write(lake: Lake, source: Source, key: str) -> Written:
@@ -34,7 +43,8 @@ def write(lake: Lake, source: Source, key: str) -> Written:
     accepted = acceptance.read(lake, name, key)
     page = report.render(source, manifests, sample, history=history.read(lake, source, key), acceptances=accepted)
     lake.put(path := pages.page_path(name, key), page.encode())
-    return Written(path, source_report.record(lake, source, source_report.summary(key, manifests, accepted)))
+    of_source = source_report.record(lake, source, source_report.summary(key, manifests, accepted))
+    return Written(path, of_source, source_report.summaries(lake, source, TREND))
 
 
 def _manifests(lake: Lake, source: Source, key: str) -> dict[str, Manifest]:

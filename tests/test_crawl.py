@@ -689,7 +689,7 @@ def test_a_crawl_that_is_killed_goes_on_by_itself_and_says_so(house: House, site
     before = len(site.requests)
 
     def kill() -> None:
-        wait_for(lambda: len(site.requests) > before + 10)  # by the site's log: reports of progress may come after the end
+        wait_for(lambda: len(site.requests) > before + 10)  # by its log: reports may come after the end
         kill_the_crawl(signal.SIGKILL)
 
     killer = threading.Thread(target=kill)

@@ -126,6 +126,15 @@ def test_a_row_that_fails_a_critical_expectation_is_set_aside_and_the_ledger_clo
     assert checks["rows_kept"].summary == "41 of 43 crawled rows kept (1 duplicates, 1 in quarantine)"
 
 
+def test_rows_that_were_left_in_for_an_acceptance_need_one(lake: Lake, shop: Source) -> None:
+    crawl(lake, shop, DAYS[0], [row(n, stock=n - 1) for n in range(40)])
+    rows = lake.scan("raw", "shop", DAYS[0])
+    with layers.clean(lake, shop, DAYS[0], rows, keep_failing=True) as refined:
+        (check,) = (check for check in refined.checks if check.name == "expectations_critical")
+        assert (refined.staged.rows, refined.aside.rows) == (40, 0)
+    assert not check.passed and check.summary.startswith("1 rows that fail critical expectations were left in")
+
+
 def test_a_key_that_is_not_unique_is_seen_before_duplicates_go(lake: Lake, shop: Source) -> None:
     crawl(lake, shop, DAYS[0], [row(1), row(1), row(2)])
     with cleaned(lake, shop, DAYS[0]) as refined:

@@ -51,6 +51,20 @@ def expectations(
     ]
 
 
+def refused(verdict: Sequence[CheckResult], rows: int) -> list[CheckResult]:
+    """The verdict on a partition in which `rows` rows were left that should be in quarantine: no reader may get them
+    unless a person accepts it."""
+    if not rows:
+        return list(verdict)
+    said = f"{rows} rows that fail critical expectations were left in, to be accepted"
+    return [
+        check.model_copy(update={"passed": False, "summary": f"{said}; {check.summary}"})
+        if check.name == CRITICAL
+        else check
+        for check in verdict
+    ]
+
+
 def volume(findings: Sequence[Finding], history: Sequence[Profile], cause: Cause | None = None) -> CheckResult:
     """The check `volume`: the number of records against the source's own history.
 

@@ -146,8 +146,8 @@ def draw(lake: Lake, source: Source) -> str:
     return page
 
 
-def summaries(lake: Lake, source: Source) -> list[PartitionSummary]:
-    """The summaries of the newest partitions, at most `SHOWN`, oldest first."""
+def summaries(lake: Lake, source: Source, newest: int = SHOWN) -> list[PartitionSummary]:
+    """The summaries of the newest partitions, oldest first."""
     folder = f"{pages.REPORTS}/{source.name}/"
     keys = sorted(
         path.removeprefix(folder).removesuffix(_SUFFIX).replace("~", SEPARATOR)
@@ -155,7 +155,7 @@ def summaries(lake: Lake, source: Source) -> list[PartitionSummary]:
         if path.endswith(_SUFFIX)
     )
     with ThreadPoolExecutor(_READERS) as readers:  # S3 takes some time for each
-        read = readers.map(lambda key: _read(lake, source, key), keys[-SHOWN:])
+        read = readers.map(lambda key: _read(lake, source, key), keys[-newest:])
         return [found for found in read if found]
 
 
