@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from assets import metadata, specs
+from gossamer.errors import GossamerError
 from gossamer.lake import INCOMPLETE, PUBLISHED, Lake, object_path
 from gossamer.manifest import Manifest
 from gossamer.source import Source
@@ -20,7 +21,6 @@ from resources.pages import PagesResource
 if TYPE_CHECKING:
     from gossamer.crawl.progress import Progress
     from gossamer.layers import Refined
-    from gossamer.reporting import Written
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 
@@ -124,8 +124,7 @@ def _crawled(
     links: dict[str, Any] = {}
     if manifest.layer == INCOMPLETE:  # no layer above will tell
         why = cause_of_incomplete(lake, source, manifest)
-        _, pages_of = _report(source, lake, pages, key, context.log)
-        links = {**metadata.of_cause(why.model_dump()), **pages_of}
+        links = {**metadata.of_cause(why.model_dump()), **_report(source, lake, pages, key, context.log)}
     letters = lake.current("dead_letters", source.name, key)
     for layer, known in (("raw", manifest), ("dead_letters", letters)):
         if specs.asset_key(layer, source.name) not in context.selected_asset_keys:
@@ -209,7 +208,7 @@ def enriched(source: Source) -> dg.AssetsDefinition:
     ]
     above = [dg.AssetDep(clean_rows), *deps]
     version = source.code_version("spec", "transform", "enriched_suite")
-    blocking, warning = ["joins_matched"], ["joins_complete"]
+    blocking, warning = ["joins_matched", "rows_kept", "record_key"], ["joins_complete"]
     if source.enriched_suite_file:
         blocking, warning = [*blocking, "expectations_critical"], [*warning, "expectations_warning"]
 
@@ -256,12 +255,11 @@ def published(source: Source) -> dg.AssetsDefinition:
         key = context.partition_key
         with failures.named():
             publication = publish(lake, source, key, context.run.run_id)
-            remember(lake, source, key)
+            remember(lake, source, key, publication)
             rows = lake.scan_published(name, key)
             assert rows is not None
             shown: dict[str, Any] = {"table": metadata.place(lake, f"{PUBLISHED}/{name}")}
-            _, links = _report(source, lake, pages, key, context.log)
-            shown |= {"table_version": publication.version, **links}
+            shown |= {"table_version": publication.version, **_report(source, lake, pages, key, context.log)}
             if publication.accepted:
                 shown["accepted"] = dg.MetadataValue.text(f"{publication.accepted.by}: {publication.accepted.reason}")
             shown |= metadata.of_rows(source, PUBLISHED, rows, publication.rows)
@@ -309,8 +307,7 @@ def _refined(
                 metadata={**place, **more, **metadata.of_rows(source, name, staged.frame, staged.rows)},
                 data_version=dg.DataVersion(staged.version),
             )
-    written, links = _report(source, lake, pages, key, context.log)
-    links = {"source_trend": metadata.trend(written.trend), **links}
+    links = _report(source, lake, pages, key, context.log)
     for check in refined.checks:
         if dg.AssetCheckKey(specs.asset_key(layer, source.name), check.name) in context.selected_asset_check_keys:
             yield metadata.check_result(specs.asset_key(layer, source.name), check, links)
@@ -322,17 +319,23 @@ def _must_make(context: dg.AssetExecutionContext, source: Source, layer: str) ->
         raise dg.Failure(f"Materialise {layer}/{source.name} too: what you asked for is made with it.")
 
 
-def _report(
-    source: Source, lake: Lake, pages: PagesResource, key: str, log: dg.DagsterLogManager
-) -> "tuple[Written, dict[str, Any]]":
-    """Writes the partition's report again, with what is known by now, and links it and the source's."""
+def _report(source: Source, lake: Lake, pages: PagesResource, key: str, log: dg.DagsterLogManager) -> dict[str, Any]:
+    """Writes the partition's report again, with what is known by now, and links it, its source's, and the trend.
+
+    Data and verdict are in the lake by then: what goes wrong with a page is told, and fails nothing.
+    """
     from gossamer import reporting
 
-    written = reporting.write(lake, source, key)
+    try:
+        written = reporting.write(lake, source, key)
+    except (GossamerError, pl.exceptions.PolarsError) as error:
+        log.warning(f"The report was not written: {error}")
+        return {}
     log.info(f"Report: {pages.address(written.partition) or lake.url(written.partition)}")
-    return written, {
+    return {
         "report": metadata.page(lake, pages, written.partition),
         "source_report": metadata.page(lake, pages, written.source),
+        "source_trend": metadata.trend(written.trend),
     }
 
 

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets import build_source_assets, specs
-from gossamer.errors import ConfigurationError, GossamerError
+from gossamer.errors import ConfigurationError, GossamerError, PartitionKeyError
 from gossamer.lake import PUBLISHED, Lake
 from gossamer.source import Source
 from resources import failures
@@ -42,7 +42,9 @@ def build_recheck_job(sources: Iterable[Source], resources: Mapping[str, Any]) -
     def recheck_partitions(context: dg.OpExecutionContext, config: RecheckConfig, lake: dg.ResourceParam[Lake]) -> None:
         with failures.named():
             source = chosen(known, config.source)
-            keys = config.partitions or lake.partitions("raw", source.name)
+            keys = config.partitions or [
+                key for key in lake.partitions("raw", source.name) if _is_declared(source, key)
+            ]
             for key in keys:
                 source.partition(key)
             failed = [key for key in keys if not materialise(context, source, resources, key, STEPS)]
@@ -63,6 +65,15 @@ def build_recheck_job(sources: Iterable[Source], resources: Mapping[str, Any]) -
         recheck_partitions()
 
     return job
+
+
+def _is_declared(source: Source, key: str) -> bool:
+    """Whether the source still has the partition: what was crawled before `start` moved, say, stays as it is."""
+    try:
+        source.partition(key)
+    except PartitionKeyError:
+        return False
+    return True
 
 
 def chosen(known: Mapping[str, Source], name: str) -> Source:

@@ -87,14 +87,14 @@ def checks(source: Source, layer: str, blocking: Sequence[str], warning: Sequenc
 
 _CHECKS = {
     "books_closed": "The crawl finished, every seed was answered, and failed requests stay within `complete.tolerate`.",
-    "record_key": "Every record has its key.",
+    "record_key": "Every record has its key, and after `clean` there is one of each.",
     "expectations_critical": (
         "The suite's critical expectations, and default checks against the source's own history. A failure keeps the "
         "partition from its readers."
     ),
     "expectations_warning": "The suite's other expectations, and milder findings of the default checks.",
     "volume": "The number of records, against the source's own history. It blocks where most of them are missing.",
-    "rows_kept": "Crawled rows are left after the source's own transform and without duplicates.",
+    "rows_kept": "Rows are left after joins and the source's own transform, without duplicates and quarantine.",
     "joins_matched": "Rows without a match stay within `max_unmatched`, where a join declares it.",
     "joins_complete": "Every row found its match in every declared join.",
 }

@@ -120,8 +120,9 @@ def adopt(lake: Lake, source: str, key: str, run_id: str = "") -> Manifest | Non
             run_id=run_id or found.run_id,
             notes=found.notes,
         )
-    for suffix in (".parquet", ".json"):
-        lake.delete(object_path(INCOMPLETE, source, key, suffix))
+    if lake.version(INCOMPLETE, source, key) == found.version:  # else a newer one came meanwhile
+        for suffix in (".parquet", ".json"):
+            lake.delete(object_path(INCOMPLETE, source, key, suffix))
     return manifest
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from gossamer import acceptance
 from gossamer.errors import LakeError
 from gossamer.lake import Lake, Staged, object_path, stage
 from gossamer.manifest import CheckResult, Manifest
+from gossamer.publish.tables import Publication
 from gossamer.quality import cause, checks, defaults, history, profile, quarantine, suite
 from gossamer.quality.finding import Cause, Finding
 from gossamer.quality.profile import Profile
@@ -80,14 +80,19 @@ def clean(
         parted = quarantine.part(unique.frame, unique.rows, failing)
         kept = staging.enter_context(stage(parted.kept)) if failing else unique
         aside = staging.enter_context(stage(parted.quarantined))
+        if kept.rows + aside.rows != unique.rows:
+            raise LakeError(
+                f"clean/{source.name}, partition {key}: of {unique.rows} rows, {kept.rows} are kept and {aside.rows} "
+                "in quarantine. Run it again; if it stays so, tell us."
+            )
         counts = replace(
             cleaning.count(source, crawled.rows, typed.frame, unique.rows), clean=kept.rows, quarantined=aside.rows
         )
         books = crawled.notes.get("books", {})
         statistics = profile.profile(
             unique.frame, source, key, version=kept.version, duplicates=counts.duplicates, books=books
-        )
-        past = history.read(lake, source, key)
+        ).model_copy(update={"crawl_id": crawled.crawl_id})
+        past = history.read(lake, source, key, crawl_id=crawled.crawl_id)
         findings = defaults.judge(source, statistics, past, frame=unique.frame)
         why = _cause(lake, source, crawled, judged, findings, statistics, past)
         verdict = [
@@ -103,6 +108,7 @@ def clean(
             "profile": statistics.model_dump(mode="json"),
             "findings": [finding.model_dump(mode="json") for finding in findings],
             "quarantine": {"rows": aside.rows, "by": parted.by},
+            "kept_failing": bool(keep_failing and judged.failing),
             **({"cause": why.model_dump()} if why else {}),
         }
         inputs = {f"{layer}/{source.name}": crawled.version}
@@ -125,44 +131,56 @@ def enrich(lake: Lake, source: Source, key: str, rows: pl.LazyFrame) -> Iterator
         compared, differing = _changes(lake, source, key, staged.frame, own)
         aside = staging.enter_context(stage(differing))
         judged = suite.evaluate(source, source.enriched_suite_file, staged.frame, lake=lake)
-        verdict = enriching.checks(joined)
+        verdict = [*enriching.checks(joined), *enriching.kept(source, cleaned.rows, staged)]
         if source.enriched_suite_file:
             verdict += checks.expectations(judged.outcomes, [], source.spec.record.key)
+            verdict = checks.refused(verdict, _count_rows(judged.failing))  # nothing is set aside from here on
         notes = {"joins": [asdict(join) for join in joined], "fill": fill_rates(staged.frame), "changes": compared}
         inputs = {f"clean/{source.name}": cleaned.version}
         yield Refined("enriched", staged, aside, verdict, inputs, cleaned.crawl_id, notes, judged.result)
 
 
 def commit(lake: Lake, source: Source, key: str, refined: Refined, run_id: str = "") -> None:
-    """Puts a layer and what is beside it into the lake, the layer last: its manifest is what others go by."""
+    """Puts a layer and what is beside it into the lake, the layer after that: its manifest is what others go by.
+
+    Raises:
+        LakeError: what it was made from was replaced meanwhile, or the lake cannot be used.
+    """
+    for place, made_from in refined.inputs.items():
+        below = place.partition("/")[0]
+        if lake.version(below, source.name, key) != made_from:
+            raise LakeError(f"{place}, partition {key}, was replaced meanwhile. Run it again; nothing was committed.")
     known: dict[str, Any] = {"inputs": refined.inputs, "crawl_id": refined.crawl_id, "run_id": run_id}
+    lake.commit(BESIDE[refined.layer], source.name, key, refined.aside, **known)
+    lake.commit(
+        refined.layer, source.name, key, refined.staged, checks=refined.checks, notes=dict(refined.notes), **known
+    )
     validation = object_path("validations", source.name, key, f".{refined.layer}.json")
     if refined.validation is None:
         lake.delete(validation)
     else:  # for Data Docs
         lake.put_json(validation, refined.validation)
-    lake.commit(BESIDE[refined.layer], source.name, key, refined.aside, **known)
-    lake.commit(
-        refined.layer, source.name, key, refined.staged, checks=refined.checks, notes=dict(refined.notes), **known
-    )
 
 
-def remember(lake: Lake, source: Source, key: str) -> None:
+def remember(lake: Lake, source: Source, key: str, publication: Publication) -> None:
     """Makes a partition that was published a part of the source's history, by which later ones are judged.
 
-    One that was only accepted is none, unless whoever accepted it said so.
+    One that was only accepted is none, unless whoever accepted it said so. Nor are statistics that speak of other data
+    than was published: a newer version may lie there by now.
     """
-    manifests = {layer: found for layer in acceptance.LAYERS if (found := lake.manifest(layer, source.name, key))}
-    accepted = acceptance.holding(lake, source.name, key, manifests)
-    statistics = manifests["clean"].notes.get("profile") if "clean" in manifests else None
-    if statistics and (accepted is None or accepted.in_history):
-        history.record(lake, Profile.model_validate(statistics))
+    cleaned = lake.manifest("clean", source.name, key)
+    if cleaned is None or cleaned.version != publication.made_from["clean"] or "profile" not in cleaned.notes:
+        return
+    if publication.accepted is None or publication.accepted.in_history:
+        history.record(lake, Profile.model_validate(cleaned.notes["profile"]))
+    elif source.spec.partitions.period:  # its readers no longer have what the history speaks of
+        history.forget(lake, source.name, key)
 
 
 def cause_of_incomplete(lake: Lake, source: Source, crawled: Manifest) -> Cause:
     """What most likely kept a crawl's books from closing."""
     books = crawled.notes.get("books", {})
-    past = history.read(lake, source, crawled.partition)
+    past = history.read(lake, source, crawled.partition, crawl_id=crawled.crawl_id)
     return cause.cause(source, None, past, [], books, _letters(lake, crawled))
 
 

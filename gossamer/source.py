@@ -509,7 +509,8 @@ class Source:
     def _files(self, part: str) -> list[Path | None]:
         if part in ("suite", "enriched_suite"):
             suite = self.suite_file if part == "suite" else self.enriched_suite_file
-            return [suite, *filter(None, [self.expectations_module])]
+            own = self.expectations_module
+            return [suite, own, *self._helpers()] if own else [suite]
         return [{"spider": self.spider_file, "transform": self.transform_file}[part], *self._helpers()]
 
     def code_version(self, *parts: Literal["spec", "spider", "transform", "suite", "enriched_suite"]) -> str:

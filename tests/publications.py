@@ -85,7 +85,7 @@ def failed(name: str, summary: str) -> CheckResult:
 GOOD: Mapping[str, Sequence[CheckResult]] = {
     "raw": [passed("books_closed")],
     "clean": [passed("record_key"), passed("expectations_critical"), passed("expectations_warning", blocking=False)],
-    "enriched": [passed("joins_matched", blocking=False)],
+    "enriched": [passed("joins_matched", blocking=False), passed("rows_kept"), passed("record_key")],
 }
 
 

@@ -29,7 +29,7 @@ def shop(tmp_path: Path) -> Source:
 
 def bad(lake: Lake, shop: Source, layer: str = "clean", check: str = "expectations_critical") -> None:
     """A finished partition with one failed blocking check."""
-    others = [passed("record_key")] if layer == "clean" else []
+    others = {"clean": [passed("record_key")], "enriched": [passed("rows_kept")]}.get(layer, [])
     finish(lake, shop, KEY, products([product("a")]), {layer: [*others, failed(check, FAILURE)]})
 
 

@@ -1,6 +1,7 @@
 """The default checks and the history they judge by, as a source's owner meets them: alarms, and what is none."""
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -386,6 +387,21 @@ def test_reading_takes_a_bounded_number_of_objects(lake: Lake, monkeypatch: pyte
     assert len(history.read(lake, shop(), day(100), limit=9)) <= 9
 
 
+def test_the_objects_of_the_history_are_read_at_once_and_stay_in_order(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        history.record(lake, known(day(number)))
+    together, get = threading.Barrier(4), Lake.get
+
+    def waiting(self: Lake, path: str) -> bytes | None:
+        together.wait(10)  # broken if no others are being read meanwhile
+        return get(self, path)
+
+    monkeypatch.setattr(Lake, "get", waiting)
+    assert [p.partition for p in history.read(lake, shop(), day(8))] == [day(number) for number in range(8)]
+
+
 def test_a_backfill_that_goes_backwards_is_judged_by_what_came_after(lake: Lake) -> None:
     for number in range(2, 20):
         history.record(lake, known(day(number)))
@@ -406,6 +422,17 @@ def test_a_source_without_periods_is_judged_by_its_own_publications(lake: Lake) 
     assert [p.version for p in past] == [f"v{number}" for number in range(8, 20)]
     assert history.read(lake, source, "fr") == []
     assert failed(judge(known("de", rows=100), past, source)) == {"row_count": "critical"}
+
+
+def test_a_crawl_that_is_made_again_is_one_publication_and_not_compared_with_itself(lake: Lake) -> None:
+    source = shop(segments=["de", "fr"])
+    for number in range(8):
+        history.record(lake, known("de", version=f"v{number}", crawl_id=f"crawl{number}"))
+    history.record(lake, known("de", rows=900, version="checked again", crawl_id="crawl7"))
+    past = history.read(lake, source, "de")
+    assert [p.version for p in past] == [*(f"v{number}" for number in range(7)), "checked again"]
+    assert history.read(lake, source, "de", crawl_id="crawl7") == past[:-1]
+    assert [p.version for p in history.read(lake, source, "de", limit=2, crawl_id="crawl7")] == ["v5", "v6"]
 
 
 def test_partitions_of_an_older_declaration_are_no_history(lake: Lake) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from gossamer import acceptance, declarations, layers, reporting
+from gossamer.errors import LakeError, PublicationRefusedError
 from gossamer.lake import Lake, stage
 from gossamer.layers import Refined
 from gossamer.manifest import CheckResult, Manifest
@@ -98,8 +99,7 @@ def make(lake: Lake, source: Source, key: str) -> dict[str, CheckResult]:
 def published(lake: Lake, source: Source, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     crawl(lake, source, key, rows)
     make(lake, source, key)
-    publish(lake, source, key)
-    layers.remember(lake, source, key)
+    layers.remember(lake, source, key, publish(lake, source, key))
 
 
 def many(lake: Lake, source: Source, days: Sequence[str] = DAYS, rows: int = 60) -> None:
@@ -145,7 +145,8 @@ def test_a_key_that_is_not_unique_is_seen_before_duplicates_go(lake: Lake, shop:
 
 def test_too_many_bad_rows_fail_the_partition(lake: Lake, shop: Source) -> None:
     crawl(lake, shop, DAYS[0], [row(n, stock=-n) for n in range(1, 30)])
-    checks = make(lake, shop, DAYS[0])
+    with cleaned(lake, shop, DAYS[0]) as refined:
+        checks = {check.name: check for check in refined.checks}
     assert not checks["expectations_critical"].passed and not checks["rows_kept"].passed
     assert checks["expectations_critical"].details["failed"][0]["sample"][0]["url"] == "http://shop.example/p1"
 
@@ -186,8 +187,7 @@ def test_an_accepted_partition_is_history_only_where_that_was_said(lake: Lake, s
         crawl(lake, shop, day, [row(n, stock=-1) for n in range(9)])
         make(lake, shop, day)
         acceptance.accept(lake, "shop", day, reason="known", by="ann", in_history=remembered)
-        publish(lake, shop, day)
-        layers.remember(lake, shop, day)
+        layers.remember(lake, shop, day, publish(lake, shop, day))
     assert [known.partition for known in history.read(lake, shop, "2026-11-10")] == ["2026-11-03"]
 
 
@@ -209,6 +209,46 @@ def test_a_first_partition_has_nothing_to_be_compared_with(lake: Lake, shop: Sou
     assert lake.scan("changes", "shop", DAYS[0]).collect().is_empty()
 
 
+def transform(source: Source, code: str) -> Source:
+    (source.folder / "transform.py").write_text(f"import polars as pl\n{code}")
+    return declarations.read(source.folder / "source.yaml")
+
+
+@pytest.mark.parametrize(
+    ("code", "check", "words"),
+    [
+        ("return frame.filter(pl.lit(False))", "rows_kept", "0 of 2 clean rows"),
+        ("return pl.concat([frame, frame])", "record_key", "2 rows have the key p1"),
+    ],
+)
+def test_what_enrich_loses_or_doubles_reaches_no_reader(
+    lake: Lake, shop: Source, code: str, check: str, words: str
+) -> None:
+    source = transform(shop, f"def enrich(frame, upstream):\n    {code}\n")
+    crawl(lake, source, DAYS[0], [row(1), row(2)])
+    assert words in make(lake, source, DAYS[0])[check].summary
+    with pytest.raises(PublicationRefusedError, match=check):
+        publish(lake, source, DAYS[0])
+
+
+def test_what_was_made_from_rows_that_were_replaced_since_is_not_committed(lake: Lake, shop: Source) -> None:
+    crawl(lake, shop, DAYS[0], [row(1)])
+    with cleaned(lake, shop, DAYS[0]) as refined:
+        crawl(lake, shop, DAYS[0], [row(2)])
+        with pytest.raises(LakeError, match="was replaced meanwhile"):
+            layers.commit(lake, shop, DAYS[0], refined)
+    assert lake.manifest("clean", "shop", DAYS[0]) is None and lake.manifest("quarantine", "shop", DAYS[0]) is None
+
+
+def test_statistics_of_other_data_than_was_published_are_no_history(lake: Lake, shop: Source) -> None:
+    crawl(lake, shop, DAYS[0], [row(1)])
+    make(lake, shop, DAYS[0])
+    published = publish(lake, shop, DAYS[0])
+    make(lake, shop, DAYS[0])
+    layers.remember(lake, shop, DAYS[0], published)
+    assert history.read(lake, shop, DAYS[1]) == []
+
+
 def test_a_suite_of_enriched_is_evaluated_there(lake: Lake, shop: Source) -> None:
     text = (shop.folder / "source.yaml").read_text()
     (shop.folder / "source.yaml").write_text(f"{text}checks: {{enriched: more.json}}\n")
@@ -220,7 +260,12 @@ def test_a_suite_of_enriched_is_evaluated_there(lake: Lake, shop: Source) -> Non
     source = declarations.read(shop.folder / "source.yaml")
     crawl(lake, source, DAYS[0], [row(1)])
     checks = make(lake, source, DAYS[0])
-    assert "dear must not be empty: 1 of 1 rows" in checks["expectations_critical"].summary
+    critical = checks["expectations_critical"]
+    assert "dear must not be empty: 1 of 1 rows" in critical.summary
+    text = json.dumps({"expectations": [expectation | {"kwargs": {"column": "dear", "mostly": 0.0}}]})
+    (shop.folder / "more.json").write_text(text)
+    critical = make(lake, source, DAYS[0])["expectations_critical"]
+    assert not critical.passed, "nothing is set aside there, so such a row keeps the partition back"
 
 
 def test_an_expectation_of_the_sources_own_is_found_beside_the_suite(lake: Lake, shop: Source) -> None:
@@ -261,6 +306,20 @@ def test_a_partition_that_passes_does_not_pay_for_great_expectations_again(lake:
     assert run(DAYS[0]) == "True 0 False 3", "its proof is known"
     assert run(DAYS[1]) == "True 1 False 3", "a row goes to quarantine, and the partition passes"
     assert run(DAYS[2]) == "False 10 True 3", "it fails: only Great Expectations itself judges that"
+
+
+def test_a_changed_helper_of_an_expectation_is_not_judged_by_an_old_proof(lake: Lake, shop: Source) -> None:
+    (shop.folder / "expectations.py").write_text(
+        "from great_expectations.expectations.core import ExpectColumnValuesToBeBetween\nimport helpers\n"
+        "class ExpectStockToBeSane(ExpectColumnValuesToBeBetween):\n"
+        "    column: str = 'stock'\n    max_value: int = helpers.HIGH\n"
+    )
+    source = suite(shop, {"type": "expect_stock_to_be_sane", "kwargs": {}})
+    crawl(lake, source, DAYS[0], [row(1, stock=50)])
+    for high, aside in ((100, 0), (10, 1)):
+        (shop.folder / "helpers.py").write_text(f"HIGH = {high}\n")
+        with cleaned(lake, source, DAYS[0]) as refined:
+            assert refined.aside.rows == aside
 
 
 def test_an_incomplete_crawl_has_a_report_with_its_cause(lake: Lake, shop: Source) -> None:

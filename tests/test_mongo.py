@@ -19,6 +19,7 @@ from gossamer import declarations
 from gossamer.errors import ConfigurationError, LakeError
 from gossamer.lake import Lake
 from gossamer.publish.mongo import MongoCounts, MongoError, upsert
+from gossamer.publish.tables import history
 from gossamer.source import Source
 from tests import services
 from tests.publications import declare, finish_and_publish, product, products
@@ -105,6 +106,32 @@ def test_a_day_published_again_and_a_newer_day_replace_the_document(lake: Lake, 
         finish_and_publish(lake, shop, key, products([product("a", stock=stock)]))
         upsert(lake, shop, key, uri)
         assert stocks(uri) == {"a": stock}
+
+
+def test_what_a_day_no_longer_has_is_removed_and_what_other_days_have_stays(lake: Lake, shop: Source, uri: str) -> None:
+    finish_and_publish(lake, shop, MONDAY, products([product(name, stock=1) for name in "abcd"]))
+    upsert(lake, shop, MONDAY, uri)
+    finish_and_publish(lake, shop, TUESDAY, products([product("b", stock=2), product("z", stock=2)]))
+    assert upsert(lake, shop, TUESDAY, uri).removed == 0
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=3)]))  # b, c and d went to quarantine
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(1, 0, 1, 0, 0, removed=2)
+    assert stocks(uri) == {"a": 3, "b": 2, "z": 2}
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(1, 0, 0, 1, 0, removed=0)
+    finish_and_publish(lake, shop, MONDAY, products([product("a")]).clear())
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(0, 0, 0, 0, 0, removed=1)
+    assert stocks(uri) == {"b": 2, "z": 2}
+
+
+def test_a_writer_that_was_overtaken_removes_nothing_of_the_newer_publication(
+    lake: Lake, shop: Source, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=1)]))
+    then = history(lake, shop.name)
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=2), product("new", stock=2)]))
+    upsert(lake, shop, MONDAY, uri)
+    monkeypatch.setattr("gossamer.publish.mongo.history", lambda *_: then)
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(1, 0, 0, 1, 0, removed=0)
+    assert stocks(uri) == {"a": 2, "new": 2}
 
 
 def test_a_key_of_several_fields_is_a_sub_document(lake: Lake, tmp_path: Path, uri: str) -> None:

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from demo import shop
+from gossamer import acceptance
 from gossamer.crawl import life
 from gossamer.crawl.life import CrawlState
 from gossamer.crawl.progress import read_progress
@@ -277,6 +278,20 @@ def test_a_person_publishes_what_failed_with_a_reason_that_stays_with_it(platfor
     assert entry.accepted == "the bank counts the other way round"
     page = platform.lake.get(f"reports/rates/{DAY}.html")
     assert page and b"the bank counts the other way round" in page
+
+
+def test_what_a_person_has_not_seen_is_not_accepted(platform: Installation) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    assert "was replaced since you looked" in why(accept(platform, "known", versions={"clean": "another"}))
+    # A crawl comes in between, and what is made of it then fails in another way.
+    assert platform.materialise("raw/rates,dead_letters/rates", DAY).success
+    (platform.settings.sources / "rates" / "transform.py").write_text(
+        "import polars as pl\ndef clean(frame, context):\n"
+        "    return frame.with_columns(currency=pl.lit(None, pl.String))\n"
+    )
+    assert "fails otherwise: record_key" in why(accept(platform, "known"))
+    assert acceptance.read(platform.lake, "rates", DAY) == [] and rows(platform, "rates").is_empty()
 
 
 def test_rows_in_quarantine_reach_no_reader_and_can_be_asked_for(platform: Installation) -> None:

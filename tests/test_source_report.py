@@ -129,6 +129,8 @@ def test_what_is_no_news_does_not_draw_the_page_again(tmp_path: Path) -> None:
     lake.put(path, b"as it was")
     assert record(lake, source, good("2024-01-01")) == path
     assert lake.get(path) == b"as it was"
+    record(lake, source, good("2024-01-01", written_at="2024-01-02T05:00Z"))  # made again, with the same outcome
+    assert lake.get(path) == b"as it was"
     record(lake, source, bad("2024-01-01"))
     assert b"Not fit to publish" in (lake.get(path) or b"")
 

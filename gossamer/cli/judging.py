@@ -74,17 +74,32 @@ def accept(
 
     It holds for the data that lies there now: what is crawled or cleaned again is judged again.
     """
+    from gossamer.cli import state
+    from gossamer.lake import INCOMPLETE, Lake
+
     settings = Settings.load(sources, lake)
     source = terminal.load(settings)[name]
     source.partition(partition)
     if not reason.strip():
         raise ConfigurationError("--reason is empty. Say why the data is right; whoever reads it later will ask.")
+    now = state.read(Lake(settings.lake), name, partition, None)
+    if not now.manifests:
+        raise ConfigurationError(f"{name} {partition} has no data to accept: gossamer crawl {name} -p '{partition}'")
+    is_incomplete = INCOMPLETE in now.manifests
+    for layer, check in now.checks:
+        if check.blocking and not check.passed:
+            terminal.note(f"to be accepted: {layer}: {check.name}: {terminal.clean(check.summary)}")
     asked = {
         "source": name,
         "partition": partition,
         "reason": reason,
         "by": terminal.user(),
         "quarantine": quarantine,
+        "incomplete": is_incomplete,
+        # What is looked at now: of what a crawl replaces meanwhile, nothing is accepted.
+        "versions": {
+            layer: m.version for layer, m in now.manifests.items() if not is_incomplete or layer == INCOMPLETE
+        },
         "history": history,
     }
     return _run(settings, source, [partition], "accept_partition", "accept", asked)

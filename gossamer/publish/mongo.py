@@ -1,7 +1,7 @@
 """Published rows as documents of a MongoDB collection `<source>`, one a record, each as it was published last.
 
-A document's `_id` is the record's key, so that publishing again replaces and never doubles. What is published, and
-when, is decided in `tables`; here it is only carried over.
+A document's `_id` is the record's key, so that publishing again replaces and never doubles; what a partition brought
+and no longer has is removed. What is published, and when, is decided in `tables`; here it is only carried over.
 """
 
 import contextlib
@@ -43,6 +43,7 @@ class MongoCounts:
     Attributes:
         kept: documents left as they were: they come from this publication already, or from a newer one.
         without_key: rows in which a key field is null: nothing identifies them, no document holds them.
+        removed: documents that an earlier publication of the partition brought, and that it no longer has.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class MongoCounts:
     replaced: int
     kept: int
     without_key: int
+    removed: int = 0
 
 
 def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
@@ -58,7 +60,9 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
     `_id` is the value of the key field, a sub-document where the key has several fields. A source with segments has
     the segment in it too: a key identifies a record within its partition only. `_published` holds the partition, the
     table version, and both as the order in which publications count: an older one replaces nothing.
-    Records that a new version no longer has stay as they are.
+    Documents that an earlier publication of this partition brought and this one no longer has are deleted, those that
+    another partition has taken over are not. Of two publications of a partition that are written at one moment, the
+    older may leave documents behind that the newer no longer has, until the partition is written again.
 
     Raises:
         LakeError: the partition was never published.
@@ -92,7 +96,8 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
             for first in range(0, len(writes), BATCH):
                 new, old, refused = _send(collection, writes[first : first + BATCH])
                 inserted, replaced, kept = inserted + new, replaced + old, kept + refused
-    return MongoCounts(rows, inserted, replaced, kept, without_key)
+        removed = _remove(collection, about)
+    return MongoCounts(rows, inserted, replaced, kept, without_key, removed)
 
 
 def _write(
@@ -133,6 +138,18 @@ def _send(
                 "Mend that (an index, a validator of the collection, the disk), then materialise the partition again."
             ) from None
         return details["nUpserted"], details["nMatched"], len(faults)
+
+
+def _remove(collection: "Collection[dict[str, Any]]", about: Mapping[str, Any]) -> int:
+    """Deletes what is left of the partition's earlier publications, once this one is written; gives how many.
+
+    A document that was replaced belongs to the publication that did it, and the server looks at that as it deletes:
+    what another partition has, or a newer publication of this one, stays whoever writes meanwhile.
+    """
+    partition, order = f"{PUBLISHED}.partition", f"{PUBLISHED}.order"
+    # Without it, each of a thousand partitions would read the whole collection.
+    collection.create_index([(partition, 1), (order, 1)])
+    return collection.delete_many({partition: about["partition"], order: {"$lt": about["order"]}}).deleted_count
 
 
 def _lost_to_newer(fault: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 #: The layers of a partition in the order they are made, and the checks without which none of them is believed.
-REQUIRED = {"raw": ("books_closed",), "clean": ("record_key", "expectations_critical"), "enriched": ("joins_matched",)}
+REQUIRED = {
+    "raw": ("books_closed",),
+    "clean": ("record_key", "expectations_critical"),
+    "enriched": ("joins_matched", "rows_kept"),
+}
 ATTEMPTS = 8
 #: Log and files live equally long: a version is readable only while both do.
 CONFIGURATION = {
@@ -81,6 +85,7 @@ class Publication:
         version: the table version that brought it.
         previous_version: the table version that readers had before, None for a table's first one.
         columns: column name -> Polars type, as text.
+        made_from: layer -> version of the data that it was made from.
         accepted: the person's word by which it was published in spite of failed checks, None where none had failed.
     """
 
@@ -88,6 +93,7 @@ class Publication:
     rows: int
     previous_version: int | None
     columns: dict[str, str]
+    made_from: Mapping[str, str] = field(default_factory=dict)
     accepted: Acceptance | None = None
 
 
@@ -121,7 +127,8 @@ def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publicati
         LakeError: the lake cannot be read or written, or another writer won every time.
     """
     source.partition(key)
-    manifests = gate(lake, source.name, key)
+    suite = ("expectations_critical",) if source.enriched_suite_file else ()
+    manifests = gate(lake, source.name, key, {"enriched": suite})
     enriched = manifests["enriched"]
     accepted = acceptance.holding(lake, source.name, key, manifests)
     about = {
@@ -134,11 +141,12 @@ def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publicati
         "accepted": accepted.reason if accepted else "",
     }
     with _copy(lake, source.name, key, enriched) as rows, _named(lake, source.name):
-        return replace(_commit(lake, source, key, rows, enriched, about), accepted=accepted)
+        made_from = {layer: manifest.version for layer, manifest in manifests.items()}
+        return replace(_commit(lake, source, key, rows, enriched, about), made_from=made_from, accepted=accepted)
 
 
-def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
-    """The manifests of a partition that may be published, by layer.
+def gate(lake: Lake, source: str, key: str, more: Mapping[str, Sequence[str]] | None = None) -> dict[str, Manifest]:
+    """The manifests of a partition that may be published, by layer; `more` are required checks beside `REQUIRED`.
 
     Raises:
         PublicationRefusedError: it may not; the text lists every reason and what to do.
@@ -150,7 +158,7 @@ def gate(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
     for layer, required in REQUIRED.items():
         try:
             manifests[layer] = manifest = lake.current(layer, source, key)
-            found = manifest.unmade(required)
+            found = manifest.unmade((*required, *(more or {}).get(layer, ())))
             if not any(acceptance.covers(one, manifest) for one in accepted):
                 found += manifest.refusals()
         except LakeError as error:

@@ -1,10 +1,12 @@
 """The statistics of a source's accepted partitions, in the lake, and which of them a partition is compared with.
 
 One object a partition, `statistics/<source>/<key>.json`, written when it was published. It keeps the last few
-publications: those of a source without periods, whose segments are published again and again, are all its history.
+publications, one a crawl: those of a source without periods, whose segments are published again and again, are all its
+history.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +25,7 @@ LIMIT = 28
 _FAR = 120
 #: Publications of one partition that are kept.
 _KEPT = 12
+_READERS = 8
 _DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _SATURDAY = 5
 
@@ -34,9 +37,13 @@ class _Statistics(BaseModel):
 
 
 def record(lake: Lake, profile: Profile) -> None:
-    """Makes a partition that was published a part of the history; to be called again does no harm."""
+    """Makes a partition that was published a part of the history; to be called again does no harm.
+
+    What was made of the same crawl before, as by another suite, is no longer a part of it.
+    """
     path = _path(profile.source, profile.partition)
-    earlier = [known for known in _read(lake, path) if not known.version or known.version != profile.version]
+    earlier = _without(_read(lake, path), profile.crawl_id)
+    earlier = [known for known in earlier if not known.version or known.version != profile.version]
     kept = [*earlier, profile][-_KEPT:]
     lake.put(path, _Statistics(publications=tuple(kept)).model_dump_json(exclude_defaults=True).encode())
 
@@ -46,23 +53,26 @@ def forget(lake: Lake, source: str, key: str) -> None:
     lake.delete(_path(source, key))
 
 
-def read(lake: Lake, source: Source, key: str, limit: int = LIMIT) -> list[Profile]:
+def read(lake: Lake, source: Source, key: str, limit: int = LIMIT, crawl_id: str = "") -> list[Profile]:
     """What a partition is compared with: accepted ones of its segment before it, oldest first, at most `limit`.
 
     Of a source with periods, the newest of its class of weekdays (see `alike`) and the newest of all. Where fewer than
     `LEAST` lie before it, as in a backfill that goes backwards, the nearest after it are taken as well, up to `LEAST`:
     a site's neighbours in time are alike on both sides, and without them such a backfill could not be judged. Of a
-    source without periods, its own earlier publications.
+    source without periods, its own earlier publications, but for those of the crawl `crawl_id`: made once more of the
+    same crawl, a partition is not compared with itself.
 
     Raises:
         LakeError: the lake cannot be read, or an object of the history is broken.
     """
     if not source.spec.partitions.period:
-        return _read(lake, _path(source.name, key))[-limit:]
+        return _without(_read(lake, _path(source.name, key)), crawl_id)[-limit:]
     near = _near(source, key, _keys(lake, source.name))
     chosen = {*alike(source, key, near)[0][-max(1, limit - LEAST) :], *near[-LEAST:]}
     newest = [name for name in near if name in chosen][-limit:]
-    return [known for name in newest for known in _read(lake, _path(source.name, name))[-1:]]
+    with ThreadPoolExecutor(_READERS) as readers:  # S3 takes some time for each
+        read = readers.map(lambda name: _read(lake, _path(source.name, name)), newest)
+        return [known for publications in read for known in publications[-1:]]
 
 
 def alike(source: Source, key: str, keys: Sequence[str]) -> tuple[list[str], str]:
@@ -81,6 +91,11 @@ def alike(source: Source, key: str, keys: Sequence[str]) -> tuple[list[str], str
         if len(kind) >= LEAST:
             return kind, "weekends" if day.weekday() >= _SATURDAY else "working days"
     return list(keys), ""
+
+
+def _without(publications: Sequence[Profile], crawl_id: str) -> list[Profile]:
+    """The publications that were not made of this crawl; all of them where it is not known."""
+    return [known for known in publications if not crawl_id or known.crawl_id != crawl_id]
 
 
 def _keys(lake: Lake, source: str) -> list[str]:

@@ -91,6 +91,7 @@ class Profile(BaseModel):
 
     Attributes:
         version: of the clean data that they speak of.
+        crawl_id: of the crawl that it was made from, "" where it is not known.
         rows: records, each once, those that went to quarantine included.
         duplicates: crawled rows that were duplicates by key.
         fetched_at: the newest fetch of a page.
@@ -118,6 +119,7 @@ class Profile(BaseModel):
     source: str
     partition: str
     version: str = ""
+    crawl_id: str = ""
     rows: int
     duplicates: int = 0
     fetched_at: datetime | None = None

@@ -4,6 +4,7 @@ Which rows fail is `suite`'s; here a frame is parted by it. What remains goes on
 whether it is published.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,8 +66,15 @@ def part(frame: pl.LazyFrame, height: int, failing: Sequence[Failing]) -> Parted
     return Parted(
         marked.filter(~failed).drop(*masks),
         quarantined.drop(*masks),
-        {one.demand: one.rows.len() for one in failing},
+        _counted(failing),
     )
+
+
+def _counted(failing: Sequence[Failing]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for one in failing:  # two may read alike, where long arguments are cut
+        counts[one.demand] += one.rows.len()
+    return dict(counts)
 
 
 def _mask(height: int, rows: pl.Series) -> pl.Series:
@@ -76,8 +84,12 @@ def _mask(height: int, rows: pl.Series) -> pl.Series:
 def _reason(one: Failing, schema: pl.Schema) -> pl.Expr:
     """`price must be between 0 and 10000: -5`; the demand alone where the row's values are none of a kind to quote."""
     demand = pl.lit(words.clip(one.demand))
-    quoted = [_quoted(name, schema[name]) for name in one.columns if name in schema and not schema[name].is_nested()]
+    quoted = [_quoted(name, schema[name]) for name in one.columns if name in schema and _can_be_quoted(schema[name])]
     return pl.format("{}: {}", demand, pl.concat_str(quoted, separator=", ")) if quoted else demand
+
+
+def _can_be_quoted(dtype: pl.DataType) -> bool:
+    return not (dtype.is_nested() or dtype in (pl.Binary, pl.Duration, pl.Object))
 
 
 def _quoted(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -127,12 +127,12 @@ def record(lake: Lake, source: Source, made: PartitionSummary) -> str:
 
 
 def keep(lake: Lake, source: Source, made: PartitionSummary) -> bool:
-    """Puts a partition's summary beside its page; False where it was there already."""
-    path = object_path(pages.REPORTS, source.name, made.key, _SUFFIX)
-    content = made.model_dump_json(exclude_defaults=True).encode()
-    if lake.get(path) == content:
+    """Puts a partition's summary beside its page; False where it was there already, whenever that was written."""
+    known = _read(lake, source, made.key)
+    if known and known.model_copy(update={"written_at": made.written_at}) == made:
         return False
-    lake.put(path, content)
+    path = object_path(pages.REPORTS, source.name, made.key, _SUFFIX)
+    lake.put(path, made.model_dump_json(exclude_defaults=True).encode())
     return True
 
 

@@ -13,7 +13,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gossamer import __version__
+from gossamer.errors import GossamerError
 from gossamer.lake import Lake
 from gossamer.quality import suite_file, words
 from gossamer.quality.quarantine import Failing
@@ -38,6 +39,10 @@ RESULT_FORMAT = {"result_format": "SUMMARY", "partial_unexpected_count": SAMPLES
 _ROW = "_gossamer_row"
 #: Expectations that judge whether rows are unique; over fields of the key alone, duplicates are what they look for.
 _UNIQUE = {"expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique"}
+
+
+class QuarantineError(GossamerError):
+    """Rows that fail a critical expectation and cannot be told from the others."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def evaluate(
         found |= of
         samples |= _samples(source, of, rows)
         if rows is frame:
-            failing = _failing(judge, chosen, of.values(), rows)
+            failing = _failing(judge, chosen, list(of.values()), rows)
     ordered = [found[n] for n in range(len(declared))]
     names = frame.collect_schema().names()
     outcomes = [_outcome(e, found[n], samples.get(n, ()), names) for n, e in enumerate(declared)]
@@ -141,10 +146,9 @@ def _validate(
     from gossamer.quality.gx.proof import Proof
 
     path = f"proofs/{_fingerprint(source, suite, declared)}.json"
-    if lake and (kept := lake.get_json(path)):
-        proof = Proof.from_json(kept)
-        if (proven := proof.prove(frame)) is not None:
-            return proven, proof
+    kept = lake.get_json(path) if lake else None
+    if kept and (proven := (proof := Proof.from_json(kept)).prove(frame)) is not None:
+        return proven, proof
     from great_expectations.core.expectation_suite import ExpectationSuite
 
     from gossamer.quality.gx.compiled import CompiledSuite
@@ -154,7 +158,7 @@ def _validate(
     compiled = CompiledSuite(
         ExpectationSuite(name=source.name, expectations=[_config(e) for e in declared]), RESULT_FORMAT
     )
-    if lake:
+    if lake and kept is None:
         lake.put_json(path, compiled.proof().to_json())
     return compiled.run(frame).to_json_dict(), compiled  # type: ignore[no-untyped-call]
 
@@ -169,9 +173,9 @@ def _config(expectation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprint(source: Source, suite: Path, declared: Sequence[Mapping[str, Any]]) -> str:
-    """What the proof of a suite depends on: the suite, the source's own expectations, and who evaluates."""
-    own = source.expectations_module
-    parts = [json.dumps(list(declared), sort_keys=True), own.read_text(encoding="utf-8") if own else ""]
+    """What the proof of a suite depends on: the suite, the source's own code behind it, and who evaluates."""
+    own = sorted(source.folder.glob("*.py")) if source.expectations_module else []
+    parts = [source.name, json.dumps(list(declared), sort_keys=True), *(path.read_text("utf-8") for path in own)]
     parts += [__version__, *_versions()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -184,7 +188,7 @@ def _versions() -> tuple[str, ...]:
 def _failing(
     judge: "CompiledSuite | Proof",
     declared: Sequence[Mapping[str, Any]],
-    results: Iterable[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
     frame: pl.LazyFrame,
 ) -> list[Failing]:
     """The rows that fail the critical ones of these expectations, where any do."""
@@ -198,15 +202,22 @@ def _failing(
         return []
     rows = judge.failing_rows(frame, critical)
     return [
-        Failing(
-            expectation=declared[n]["type"],
-            demand=words.expectation(declared[n]["type"], declared[n].get("kwargs", {})),
-            columns=tuple(named(declared[n].get("kwargs", {}))),
-            rows=places,
+        _failing_one(
+            declared[n], results[n]["result"]["unexpected_count"], rows.filter(pl.col("expectation") == n)["row"]
         )
         for n in critical
-        if len(places := rows.filter(pl.col("expectation") == n)["row"])
     ]
+
+
+def _failing_one(expectation: Mapping[str, Any], counted: int, rows: pl.Series) -> Failing:
+    """The rows of one expectation, all that were counted: one that is not found would reach a reader."""
+    demand = words.expectation(expectation["type"], expectation.get("kwargs", {}))
+    if len(rows) != counted:
+        raise QuarantineError(
+            f"{demand}: {counted} rows fail, and {len(rows)} of them can be told, so they cannot be set aside. Run it "
+            'again; if it stays so, give the expectation "severity": "warning".'
+        )
+    return Failing(expectation["type"], demand, tuple(named(expectation.get("kwargs", {}))), rows)
 
 
 def _samples(

@@ -6,6 +6,7 @@
 
 import difflib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,7 @@ def validate_suite(source: Source, path: Path) -> list[str]:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The expectations of a suite, each known to Great Expectations; raises `SuiteError` with every fault."""
-    declared = parse(path)
-    faults = [
-        Problem(path, f"expectations.{number}", *fault)
-        for number, expectation in enumerate(declared)
-        if (fault := _fault(expectation))
-    ]
-    if faults:
-        raise SuiteError(faults)
-    return declared
+    return _sound(path, _fault)
 
 
 def parse(path: Path) -> list[dict[str, Any]]:
@@ -64,6 +57,22 @@ def parse(path: Path) -> list[dict[str, Any]]:
     Raises:
         SuiteError: the file cannot be read, or has no list of expectations.
     """
+    return _sound(path, _fault_of_form)
+
+
+def _sound(path: Path, fault_of: Callable[[Any], tuple[str, str] | None]) -> list[dict[str, Any]]:
+    declared = _listed(path)
+    faults = [
+        Problem(path, f"expectations.{number}", *fault)
+        for number, expectation in enumerate(declared)
+        if (fault := fault_of(expectation))
+    ]
+    if faults:
+        raise SuiteError(faults)
+    return declared
+
+
+def _listed(path: Path) -> list[Any]:
     try:
         suite = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -78,6 +87,22 @@ def parse(path: Path) -> list[dict[str, Any]]:
     return declared
 
 
+def _fault_of_form(expectation: Any) -> tuple[str, str] | None:
+    """What is wrong with the form of one expectation, and what to do."""
+    if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
+        old = isinstance(expectation, dict) and "expectation_type" in expectation
+        remedy = "Rename `expectation_type` to `type`." if old else 'Write {"type": "expect_...", "kwargs": {...}}.'
+        return "has no `type`", remedy
+    kind = expectation["type"]
+    if unknown := sorted(expectation.keys() - _FIELDS):
+        near = difflib.get_close_matches(unknown[0], _FIELDS, n=1)
+        known = "Known: type, kwargs, severity, meta, notes, description; arguments stand in `kwargs`."
+        return f"{kind}: unknown field `{unknown[0]}`", f"Did you mean `{near[0]}`?" if near else known
+    if not isinstance(expectation.get("kwargs", {}), dict):
+        return f"{kind}: `kwargs` is not an object", 'Write "kwargs": {"column": "..."}.'
+    return None
+
+
 def _fault(expectation: Any) -> tuple[str, str] | None:
     """What is wrong with one expectation, and what to do."""
     from great_expectations.exceptions.exceptions import GreatExpectationsError
@@ -85,17 +110,9 @@ def _fault(expectation: Any) -> tuple[str, str] | None:
     from great_expectations.expectations.registry import list_registered_expectation_implementations
     from pydantic.v1 import ValidationError
 
-    if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
-        old = isinstance(expectation, dict) and "expectation_type" in expectation
-        remedy = "Rename `expectation_type` to `type`." if old else 'Write {"type": "expect_...", "kwargs": {...}}.'
-        return "has no `type`", remedy
+    if fault := _fault_of_form(expectation):
+        return fault
     kind, kwargs = expectation["type"], expectation.get("kwargs", {})
-    if unknown := sorted(expectation.keys() - _FIELDS):
-        near = difflib.get_close_matches(unknown[0], _FIELDS, n=1)
-        known = "Known: type, kwargs, severity, meta, notes, description; arguments stand in `kwargs`."
-        return f"{kind}: unknown field `{unknown[0]}`", f"Did you mean `{near[0]}`?" if near else known
-    if not isinstance(kwargs, dict):
-        return f"{kind}: `kwargs` is not an object", 'Write "kwargs": {"column": "..."}.'
     if "$PARAMETER" in json.dumps(kwargs):
         return f"{kind}: takes a suite parameter, which nothing sets here", "Write the value itself."
     kinds = list_registered_expectation_implementations()

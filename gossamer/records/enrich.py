@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from gossamer.errors import GossamerError
-from gossamer.lake import Lake
+from gossamer.lake import Lake, Staged
 from gossamer.manifest import CheckResult
 from gossamer.partition import SEPARATOR
 from gossamer.records import keys, transform
@@ -59,6 +59,27 @@ def checks(joined: Sequence[Joined]) -> list[CheckResult]:
             blocking=False,
             summary="; ".join(_outcome(join) for join in joined) or "no joins declared",
             details=details,
+        ),
+    ]
+
+
+def kept(source: Source, rows: int, staged: Staged) -> list[CheckResult]:
+    """`rows_kept` and `record_key` (blocking): joins and the source's own `enrich` lose not all, and double nothing."""
+    key = ", ".join(source.spec.record.key)
+    again = keys.repeated(staged.frame, source.spec.record.key)
+    twice = f"{again[1]} rows have the key {', '.join(map(str, again[0].values()))}" if again else ""
+    return [
+        CheckResult(
+            name="rows_kept",
+            passed=staged.rows > 0 or rows == 0,
+            blocking=True,
+            summary=f"{staged.rows} of {rows} clean rows, after joins and the source's own `enrich`",
+        ),
+        CheckResult(
+            name="record_key",
+            passed=again is None,
+            blocking=True,
+            summary=f"{twice}; one row may ({key})" if again else f"every record is there once ({key})",
         ),
     ]
 
