@@ -26,7 +26,7 @@ from gossamer.errors import ConfigurationError, GossamerError
 from gossamer.instance import prepare_home
 from gossamer.settings import PROJECT, Settings
 
-START_SECONDS = 90.0
+START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 #: Ports that are tried for the reports.
 _PORTS = 20

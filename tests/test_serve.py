@@ -284,7 +284,7 @@ def test_a_served_platform_sends_nothing_to_anybody_and_is_the_only_one_on_its_h
     assert catcher.bodies == []
     assert uploaded.read_text() == "secret"
     logs = home.settings.dagster_home / "serve_logs"
-    assert {path.name for path in logs.iterdir()} == {"webserver.log", "daemon.log"}
+    assert {path.name for path in logs.iterdir()} == {"webserver.log", "daemon.log", "reports.log"}
     assert home.processes() == []
 
 

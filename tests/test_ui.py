@@ -174,7 +174,7 @@ def test_a_partition_launched_by_hand_turns_green_and_shows_its_checks_rows_and_
         for asset, check, words in (
             ("raw/shop", "books_closed", "300 records from 320 pages, every seed answered"),
             ("clean/shop", "expectations_critical", "all 7 passed"),
-            ("clean/shop", "expectations_warning", "all 6 passed"),
+            ("clean/shop", "expectations_warning", re.compile(r"all \d+ passed; \d+ more have no history yet")),
             ("enriched/shop", "joins_matched", "of 300 rows have no match in rates"),
         ):
             look_at_check(page, asset, check)
@@ -196,7 +196,7 @@ def test_nothing_that_a_site_says_becomes_a_link_or_markup(window: Window, serve
         ends(page, launch(page, "hostile", DAY), "Success")
 
         look_at_check(page, "clean/hostile", "expectations_warning")
-        expect(page.get_by_text("1 of 1 failed: name must match")).to_contain_text("<img src=x onerror=alert(1)>")
+        expect(page.get_by_text(re.compile(r"\d of \d+ failed: name must match")).first).to_contain_text("<img src=x onerror=alert(1)>")
         harmless(page)
         for layer in ("raw", "published"):
             page.goto(f"/assets/{layer}/hostile?view=partitions&partition={DAY}")
