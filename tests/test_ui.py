@@ -196,7 +196,8 @@ def test_nothing_that_a_site_says_becomes_a_link_or_markup(window: Window, serve
         ends(page, launch(page, "hostile", DAY), "Success")
 
         look_at_check(page, "clean/hostile", "expectations_warning")
-        expect(page.get_by_text(re.compile(r"\d of \d+ failed: name must match")).first).to_contain_text("<img src=x onerror=alert(1)>")
+        words = page.get_by_text(re.compile(r"\d of \d+ failed: name must match")).first
+        expect(words).to_contain_text("<img src=x onerror=alert(1)>")
         harmless(page)
         for layer in ("raw", "published"):
             page.goto(f"/assets/{layer}/hostile?view=partitions&partition={DAY}")
