@@ -100,7 +100,7 @@ def test_a_check_that_was_never_made_is_no_verdict(lake: Lake, shop: Source, lay
 
 def test_a_failed_check_that_does_not_block_lets_the_partition_through(lake: Lake, shop: Source) -> None:
     warning = failed("joins_matched", "2 of 9 rows have no rate").model_copy(update={"blocking": False})
-    finish(lake, shop, KEY, products([product("a")]), {"enriched": [warning]})
+    finish(lake, shop, KEY, products([product("a")]), {"enriched": [warning, passed("rows_kept")]})
     assert publish(lake, shop, KEY).rows == 1
 
 
