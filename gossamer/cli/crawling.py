@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -284,28 +284,34 @@ def _dagster(
 
     Left early, its crawl is paused.
     """
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", source.name]
     with marks.mark(settings) as mark, tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
-        if fresh:
-            config = Path(folder) / "fresh.yaml"
-            config.write_text(json.dumps({"ops": {f"crawl_{source.name}": {"config": {"fresh": True}}}}))
-            command += ["--config", str(config)]
-        process = subprocess.Popen(
-            [*command, "--tags", json.dumps({**_partition_tags(source, key), marks.TAG: mark.name})],
-            cwd=PROJECT,
-            # The command is superseded by `dg launch`, which needs one more package: not worth a warning a crawl.
-            env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=[mark.file],
-        )
+        config = Path(folder) / "config.yaml"
+        asked = {"ops": {f"crawl_{source.name}": {"config": {"fresh": True}}}} if fresh else {}
+        config.write_text(json.dumps(asked))
+        process = execute(settings, source.name, config, _partition_tags(source, key), mark, output)
         try:
             yield process
         finally:
             _end(process, settings, source, key, Path(output.name))
             marks.settle(settings, mark, process.returncode)
+
+
+def execute(
+    settings: Settings, job: str, config: Path, tags: Mapping[str, str], mark: marks.Mark, output: Any
+) -> "subprocess.Popen[bytes]":
+    """Starts a job in a process of Dagster's, in a group of its own; the run bears the mark."""
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", job]
+    return subprocess.Popen(
+        [*command, "--config", str(config), "--tags", json.dumps({**tags, marks.TAG: mark.name})],
+        cwd=PROJECT,
+        # The command is superseded by `dg launch`, which needs one more package: not worth a warning a crawl.
+        env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=[mark.file],
+    )
 
 
 def _end(process: "subprocess.Popen[bytes]", settings: Settings, source: "Source", key: str, log: Path) -> None:

@@ -1,10 +1,7 @@
 """Commands about verdicts: `recheck` judges crawled partitions again, `accept` publishes one that failed."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +14,7 @@ from gossamer.cli import crawling, marks, terminal
 from gossamer.cli.terminal import LakeOption, SourcesOption
 from gossamer.errors import ConfigurationError
 from gossamer.instance import prepare_home
-from gossamer.settings import PROJECT, Settings
+from gossamer.settings import Settings
 
 if TYPE_CHECKING:
     from gossamer.lake import Lake
@@ -115,22 +112,12 @@ def _run(settings: Settings, source: "Source", keys: Sequence[str], job: str, op
         marks.end_dead_runs(settings)
         config = Path(folder) / "config.yaml"
         config.write_text(json.dumps({"ops": {op: {"config": dict(asked)}}}))
-        command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "definitions", "-j", job]
         with (
             crawling.own_log(log) as output,
             marks.mark(settings) as mark,
             terminal.err().status(Text(f"{source.name}: {terminal.count(len(keys), 'partition')} ...")),
         ):
-            process = subprocess.Popen(
-                [*command, "--config", str(config), "--tags", json.dumps({marks.TAG: mark.name})],
-                cwd=PROJECT,
-                env={**os.environ, **settings.environ(), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[mark.file],
-            )
+            process = crawling.execute(settings, job, config, {}, mark, output)
             try:
                 code = process.wait()
             finally:

@@ -143,7 +143,7 @@ def _not_outliers(asked: Asked) -> pl.Expr:
         met = value.ge(low - reach).and_(value.le(high + reach))
         return met.or_(low.is_finite().not_(), high.is_finite().not_())
     if method != "std":
-        raise NotImplementedError(f"method {method!r} has not been implemented")
+        raise ValueError(f"method {method!r} has not been implemented")
     middle, spread = value.mean(), value.std()
     within = pl.when(spread * factor <= 0).then(value == middle).otherwise((value - middle).abs() < spread * factor)
     return within | spread.is_null() | ~spread.is_finite() | ~middle.is_finite()

@@ -5,6 +5,7 @@ Importing this module is what makes `add_polars` be there, and what lets a file 
 
 # mypy: disable-error-code="type-arg"
 
+from abc import abstractmethod
 from string import Formatter
 from typing import Any, ClassVar, Literal
 
@@ -34,8 +35,9 @@ class _PolarsAsset(DataAsset):
     class Config:
         extra = pydantic.Extra.forbid
 
+    @abstractmethod
     def _frame(self, parameters: dict[str, Any]) -> Frame:
-        raise NotImplementedError
+        """The frame that a batch's parameters name."""
 
     def test_connection(self) -> None:
         """Nothing is connected to: a frame is handed in, a file is read when it is validated."""

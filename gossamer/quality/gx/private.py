@@ -160,7 +160,7 @@ def _register_native(engine: type[ExecutionEngine], metric: str, arguments: tupl
 
 
 def _answered_by_engine(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError("PolarsExecutionEngine.resolve_metrics answers this metric itself")
+    raise RuntimeError("PolarsExecutionEngine.resolve_metrics answers this metric itself")
 
 
 def pandas_provider(metric: str) -> tuple[type[MetricProvider], Any] | None:
