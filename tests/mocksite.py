@@ -8,6 +8,7 @@
 /endless/<n>         a redirect to <n + 1>           /robots.txt        forbids /private/
 /list?<n>            links to /page/1..<n>           /private/...       a page like others
 /files/<name>        what the test put into `files` /wall/<n>           a redirect to /page/1
+/shaky/<n>           503, and when it is asked for again a redirect to /page/<n>; of "loop" to itself
 """
 
 import contextlib
@@ -133,6 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _loop(self, _: str) -> None:
         self._answer(302, b"", Location="/loop")
+
+    def _shaky(self, number: str) -> None:
+        site: MockSite = self.server.site  # type: ignore[attr-defined]
+        if site.requests.count(self.path) == 1:
+            self._status("503")
+        else:
+            self._answer(302, b"", Location=self.path if number == "loop" else f"/page/{number}")
 
     def _endless(self, number: str) -> None:
         self._answer(302, b"", Location=f"/endless/{int(number) + 1}")

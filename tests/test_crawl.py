@@ -150,6 +150,37 @@ def test_undeclared_nested_and_odd_values_of_every_item_type_are_kept(house: Hou
     assert "FEEDS of the spider's settings is not used" in house.log.getvalue()
 
 
+def test_a_retry_does_not_make_a_page_count_twice_that_the_retried_request_is_redirected_to(
+    house: House, site: MockSite
+) -> None:
+    """Scrapy's retries are not filtered, and what they are redirected to would not be either."""
+    house.declare(
+        """
+        import scrapy
+
+        class Spider(scrapy.Spider):
+            name = "probe"
+
+            def parse(self, response):
+                yield {"title": response.css("h1::text").get()}
+                if response.url.endswith("/page/seed"):
+                    for path in ("/page/7", "/shaky/7", "/shaky/loop"):
+                        yield response.follow(path, errback=self.failed)
+
+            def failed(self, failure):
+                yield {"title": "the errback of what is no error without the retry"}
+        """,
+        seeds={"urls": [f"{site.url}/page/seed"]},
+        complete={"tolerate": 0.5},
+    )
+    manifest = house.crawl()
+    assert sorted(house.raw()["title"]) == ["page 7", "page seed"]
+    requests = manifest.notes["books"]["requests"]
+    assert (requests["fetched"], requests["redirected"], requests["dead"]) == (2, 1, {"redirect_loop": 1})
+    assert site.requests.count("/page/7") == 1
+    assert site.requests.count("/shaky/loop") == 2
+
+
 # --- What failed, by name ---------------------------------------------------------------------------------------------
 
 REASONS = {

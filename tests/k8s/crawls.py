@@ -91,7 +91,7 @@ class ClusterTrial(Trial):
     ) -> None:
         lake = f"s3://{s3.here.bucket}/{namespace}"
         super().__init__(folder, site, parking="continuous", lake=lake, crawls=None)  # type: ignore[arg-type]
-        self.cluster, self.namespace, self._pool = cluster, namespace, pool
+        self.cluster, self.namespace, self._shop, self._pool = cluster, namespace, site, pool
         source = folder / "sources" / NAME
         environment = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3"}, "stringData": s3.pods.env()}
         cluster.apply(pods.source_map(source), environment, namespace=namespace)
@@ -144,6 +144,25 @@ class ClusterTrial(Trial):
     def faults(self, known: Truth) -> list[str]:
         """In words, what is not as in the crawl that nobody disturbed."""
         return self.outcome().differences(known.outcome)
+
+    def goes_on(self, step: Step, moment: float, seconds: float = AGAIN_SECONDS) -> float:
+        """How many seconds after `moment` (`time.time()`) the crawl fetched again, `seconds` at most.
+
+        Fails with all that can be seen where it does not; with what the step raised where that gave up.
+        """
+
+        def fetched() -> float | None:
+            if step.future.done():
+                step.future.result()
+            return self._shop.first_after(moment)
+
+        try:
+            again = self.cluster.wait_for("a new request", fetched, seconds=seconds, namespace=self.namespace)
+        except AssertionError as error:
+            lines = "\n".join(step.said) or "(nothing)"
+            raise AssertionError(f"{error}\n--- the step said\n{lines}") from None
+        assert again is not None
+        return again
 
     # -- what is there ------------------------------------------------------------------------------------------------
 

@@ -58,13 +58,16 @@ class Shop:
             assert time.monotonic() < deadline, f"{seen} of {count} requests at the site after {seconds:g} s"
             time.sleep(0.05)
 
+    def first_after(self, moment: float) -> float | None:
+        """How many seconds after `moment` (`time.time()`) the first request came, if one has."""
+        return next((asked.at - moment for asked in self.asked() if asked.at > moment), None)
+
     def next_after(self, moment: float, seconds: float = 60) -> float:
         """How many seconds after `moment` (`time.time()`) the first request came; waits for it `seconds` at most."""
         deadline = time.monotonic() + seconds
         while True:
-            later = [asked.at for asked in self.asked() if asked.at > moment]
-            if later:
-                return later[0] - moment
+            if later := self.first_after(moment):
+                return later
             assert time.monotonic() < deadline, f"no request at the site for {seconds:g} s"
             time.sleep(0.05)
 

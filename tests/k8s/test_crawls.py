@@ -64,13 +64,12 @@ def test_a_crawl_whose_pod_goes_goes_on_at_once_and_loses_and_doubles_nothing(
     site.slow_down(LATENCY_SECONDS)
     step = crawl.step()
     site.wait_for(known.moment(0.3), seconds=90)
-    again = site.next_after(disturb(crawl, crawl.running_pod()) + 0.5, AGAIN_SECONDS)
+    crawl.goes_on(step, disturb(crawl, crawl.running_pod()) + 0.5)
     site.slow_down(0.0)
     manifest = step.ended()
     assert crawl.faults(known) == []
     [death] = manifest.notes["books"]["deaths"]
     assert death["cause"] in causes
-    assert again < AGAIN_SECONDS
     assert any(words in said for said in step.said), step.said
     crawl.cluster.wait_for("a clear namespace", crawl.is_clear, seconds=60, namespace=crawl.namespace)
 
@@ -87,12 +86,11 @@ def test_while_s3_is_away_no_new_page_is_fetched_and_then_the_crawl_goes_on(
         held = time.time()
         time.sleep(18)
         back = time.time()
-    again = site.next_after(back, AGAIN_SECONDS)
+    crawl.goes_on(step, back)
     assert [asked for asked in site.asked() if held < asked.at < back] == []
     site.slow_down(0.0)
     step.ended()
     assert crawl.faults(known) == []
-    assert again < AGAIN_SECONDS
 
 
 def test_a_frozen_pod_that_wakes_when_its_successor_works_changes_nothing(new: New, site: Site, known: Truth) -> None:
@@ -106,15 +104,14 @@ def test_a_frozen_pod_that_wakes_when_its_successor_works_changes_nothing(new: N
     orphan = V1DeleteOptions(propagation_policy="Orphan")
     crawl.cluster.batch.delete_namespaced_job(crawl.jobs()[0].metadata.name, crawl.namespace, body=orphan)
     frozen = time.time()
-    site.next_after(frozen + 1, AGAIN_SECONDS)
-    woken = crawl.signal(pod, signal.SIGCONT)
+    crawl.goes_on(step, frozen + 1, 2 * AGAIN_SECONDS)  # it shows by its silence only
+    crawl.signal(pod, signal.SIGCONT)
     crawl.cluster.wait_for(
         "the end of the older pod", lambda: phase(crawl, pod) in ("Failed", ""), seconds=30, namespace=crawl.namespace
     )
     site.slow_down(0.0)
     step.ended()
     assert crawl.faults(known) == []
-    assert woken - frozen < AGAIN_SECONDS
 
 
 def phase(crawl: ClusterTrial, pod: Any) -> str:

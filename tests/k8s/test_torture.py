@@ -140,7 +140,7 @@ def test_a_crawl_that_is_disturbed_again_and_again_loses_and_doubles_nothing(
     for kind, share in drawn(DISTURBANCES):
         site.wait_for(known.moment(share) + known.repeated(site), seconds=300)
         before = known.repeated(site)
-        again = site.next_after(KINDS[kind](crawl, crawl.running_pod()), AGAIN_SECONDS)
+        again = crawl.goes_on(step, KINDS[kind](crawl, crawl.running_pod()))
         # What was lost with the store is fetched first; and there is a parked copy again.
         time.sleep(7)
         resumptions.append(again)
@@ -180,7 +180,7 @@ def test_s3_and_the_api_server_are_away_at_the_same_time(
             held = time.time()
             time.sleep(18)
             back = time.time()
-        again = site.next_after(back, AGAIN_SECONDS)
+        again = crawl.goes_on(step, back)
     finally:
         cluster.restore()
     assert [request for request in site.asked() if held < request.at < back] == []

@@ -53,6 +53,8 @@ DEFAULT_SCHEDULER = "scrapy.core.scheduler.Scheduler"
 CANCELLED = "cancelled"
 #: Outputs of one callback that are taken in one go; then others have their turn.
 _TURN = 100
+#: In the meta of a retry: the URL, if it was filtered before.
+_FILTERED = "gossamer_filtered"
 _SAMPLE = 500
 #: Reasons with which the engine is closed although the crawl is not over for good, or over by itself.
 _NOT_FOR_GOOD = frozenset({"finished", "shutdown", "start_error", "interrupted", "paused", "stopped", "failed"})
@@ -423,6 +425,8 @@ class DurableEngine(ExecutionEngine):
     def _replace(self, work: Work, request: Request) -> bool:
         """A middleware asks for another request instead (a retry, a redirect); True where it goes on in memory."""
         assert self.desk is not None
+        assert work.request is not None
+        request = _as_without_retries(work.request, request)
         unit, lease = work.unit, work.unit.lease
         trail = request.meta.get("redirect_urls", ())
         if refusal := self._refusal(request):
@@ -639,6 +643,21 @@ class DurableEngine(ExecutionEngine):
 
 _engine_log = logging.getLogger("scrapy.core.engine")
 _scraper_log = logging.getLogger("scrapy.core.scraper")
+
+
+def _as_without_retries(request: Request, replacement: Request) -> Request:
+    """What the request is replaced by, filtered or not as it would be if the request had been answered at once.
+
+    Scrapy's retry is not filtered, and neither is what it is redirected to: trouble of the network would decide which
+    pages are fetched twice, and how a redirect loop ends. A retry notes for which URL it was filtered before.
+    """
+    was_filtered = not request.dont_filter or request.meta.get(_FILTERED) == request.url
+    if not (replacement.dont_filter and was_filtered):
+        return replacement
+    if replacement.meta.get("retry_times", 0) != request.meta.get("retry_times", 0):
+        replacement.meta[_FILTERED] = request.url
+        return replacement
+    return replacement.replace(dont_filter=False) if request.dont_filter else replacement
 
 
 def _ended(
