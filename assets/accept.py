@@ -5,6 +5,7 @@ was replaced since, or fails otherwise once it is made again, is shown first and
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
@@ -13,14 +14,13 @@ from pydantic import Field
 from assets import rerun
 from gossamer import acceptance
 from gossamer.acceptance import AcceptanceError
-from gossamer.lake import PUBLISHED, Lake
+from gossamer.lake import INCOMPLETE, PUBLISHED, Lake
+from gossamer.manifest import Manifest
 from gossamer.source import Source
 from resources import failures
 
 NAME = "accept_partition"
 _STEPS = {layers[-1]: layers for layers in rerun.STEPS}
-#: The check that fails where rows are left in that should be in quarantine: asked for, not found.
-_ASKED_FOR = "expectations_critical"
 
 
 class AcceptConfig(dg.Config):
@@ -53,10 +53,16 @@ def build_accept_job(sources: Iterable[Source], resources: Mapping[str, Any]) ->
             source.partition(key)
             if not config.reason.strip():
                 raise AcceptanceError("Say why it is accepted: `reason` is empty.")
-            _still_there(lake, source, key, config.versions)
-            if config.incomplete and (adopted := acceptance.adopt(lake, source.name, key, context.run_id)):
+            adopted = config.incomplete and acceptance.adopt(
+                lake, source.name, key, context.run_id, config.versions.get(INCOMPLETE)
+            )
+            there = _belonging(lake, source, key)
+            if adopted:
                 context.log.info(f"Raw rows are now those of {adopted.crawl_id}, whose books did not close.")
-            _make(context, config, lake, source, resources)
+            else:  # after they were read: what replaces them from here on is refused when it is accepted
+                now = {layer: lake.version(layer, source.name, key) for layer in config.versions}
+                acceptance.require_same(source.name, key, config.versions, now)
+            versions = _make(context, config, lake, source, resources, there)
             accepted = acceptance.accept(
                 lake,
                 source.name,
@@ -64,6 +70,7 @@ def build_accept_job(sources: Iterable[Source], resources: Mapping[str, Any]) ->
                 reason=config.reason,
                 by=config.by or f"run {context.run_id[:8]}",
                 in_history=config.history,
+                versions=versions,
             )
             for failure in accepted.failures:
                 context.log.info(f"Accepted: {failure}")
@@ -80,42 +87,80 @@ def build_accept_job(sources: Iterable[Source], resources: Mapping[str, Any]) ->
     return job
 
 
-def _still_there(lake: Lake, source: Source, key: str, versions: Mapping[str, str]) -> None:
-    for layer, version in versions.items():
-        if lake.version(layer, source.name, key) != version:
-            raise AcceptanceError(
-                f"{layer}/{source.name}, partition {key}, was replaced since you looked. Look at its report again; "
-                "nothing was accepted."
-            )
+def _belonging(lake: Lake, source: Source, key: str) -> dict[str, Manifest]:
+    """The layers that are made of the raw rows that lie there: what the others say, nobody has seen of these rows."""
+    found: dict[str, Manifest] = {}
+    below: Manifest | None = None
+    for layer in acceptance.LAYERS:
+        manifest = lake.manifest(layer, source.name, key)
+        if manifest is None or manifest.version != lake.version(layer, source.name, key):
+            break
+        if below and manifest.inputs.get(f"{below.layer}/{source.name}") != below.version:
+            break
+        found[layer] = below = manifest
+    return found
 
 
 def _make(
-    context: dg.OpExecutionContext, config: AcceptConfig, lake: Lake, source: Source, resources: Mapping[str, Any]
-) -> None:
-    """Makes what is stale, or is to hold other rows; stops where it then fails in a way that nobody has seen."""
-    key = config.partition
-    for below, layer in (("raw", "clean"), ("clean", "enriched")):
-        before = lake.manifest(layer, source.name, key)
-        is_stale = before is None or before.inputs.get(f"{below}/{source.name}") != lake.version(
-            below, source.name, key
-        )
-        otherwise = layer == "clean" and (
-            config.quarantine or (before is not None and before.notes.get("kept_failing", False))
-        )
-        if not (is_stale or otherwise):
+    context: dg.OpExecutionContext,
+    config: AcceptConfig,
+    lake: Lake,
+    source: Source,
+    resources: Mapping[str, Any],
+    there: Mapping[str, Manifest],
+) -> dict[str, str]:
+    """Makes what is stale, or is to hold other rows, and gives each layer's version.
+
+    `there` are the layers that could be looked at.
+
+    Raises:
+        AcceptanceError: a layer could not be made, or fails in a way that nobody has seen.
+    """
+    from gossamer import failing
+
+    seen = {layer: failing.seen(lake, manifest) for layer, manifest in there.items()}
+    # What was seen of a layer has been seen of those above, if they say the very same: rows without a key stay so.
+    told = {said for failures in seen.values() for said in failures.values()}
+    versions = {layer: manifest.version for layer, manifest in there.items()}
+    for below, layer in pairwise(acceptance.LAYERS):
+        before = there.get(layer)
+        if before and before.inputs.get(f"{below}/{source.name}") == versions[below] and _has_its_rows(before, config):
             continue
-        options = {f"clean_{source.name}": {"config": {"keep_failing": config.quarantine}}} if layer == "clean" else {}
-        rerun.materialise(context, source, resources, key, [_STEPS[layer]], options)  # its verdict may be bad
-        made = lake.manifest(layer, source.name, key)
-        if made is None or (before and made.version == before.version):
+        # Rows that were set aside unseen are set aside once more: in quarantine they can be looked at.
+        keep_failing = config.quarantine and before is not None
+        made = _made(context, lake, source, resources, config.partition, layer, keep_failing)
+        found = failing.failures(lake, made) | (failing.set_aside(made) if config.quarantine else {})
+        if new := [said for known, said in found.items() if known not in seen.get(layer, {}) and said not in told]:
             raise AcceptanceError(
-                f"{layer}/{source.name}, partition {key}, could not be made: its run says why. Nothing was accepted."
+                f"{layer}/{source.name}, partition {config.partition}, was made again and fails in a way that nobody "
+                f"has seen yet: {'; '.join(new)}. Look at its report, and accept it again if it is right; nothing was "
+                "accepted yet."
             )
-        seen = {check.name for check in before.checks if not check.passed} if before else set()
-        seen |= {_ASKED_FOR} if config.quarantine else set()
-        if new := [check for check in made.checks if check.blocking and not check.passed and check.name not in seen]:
-            listed = "; ".join(f"{check.name}: {check.summary}" for check in new)
-            raise AcceptanceError(
-                f"{layer}/{source.name}, partition {key}, was made again and fails otherwise: {listed}. Look at its "
-                "report, and accept it again if it is right; nothing was accepted yet."
-            )
+        versions[layer] = made.version
+        told |= {*found.values()}
+    return versions
+
+
+def _has_its_rows(manifest: Manifest, config: AcceptConfig) -> bool:
+    """Whether the rows that fail critical expectations are where they are asked to be."""
+    return manifest.layer != "clean" or not (config.quarantine or manifest.notes.get("kept_failing", False))
+
+
+def _made(
+    context: dg.OpExecutionContext,
+    lake: Lake,
+    source: Source,
+    resources: Mapping[str, Any],
+    key: str,
+    layer: str,
+    keep_failing: bool,
+) -> Manifest:
+    lay_there = lake.version(layer, source.name, key)
+    config = {f"clean_{source.name}": {"config": {"keep_failing": keep_failing}}} if layer == "clean" else {}
+    rerun.materialise(context, source, resources, key, [_STEPS[layer]], config)  # its verdict may be bad
+    made = lake.manifest(layer, source.name, key)
+    if made is None or made.version == lay_there:
+        raise AcceptanceError(
+            f"{layer}/{source.name}, partition {key}, could not be made: its run says why. Nothing was accepted."
+        )
+    return made

@@ -68,16 +68,31 @@ def covers(accepted: Acceptance | None, manifest: Manifest) -> bool:
     return accepted is not None and accepted.versions.get(manifest.layer) == manifest.version
 
 
-def accept(lake: Lake, source: str, key: str, *, reason: str, by: str, in_history: bool = False) -> Acceptance:
+def accept(
+    lake: Lake,
+    source: str,
+    key: str,
+    *,
+    reason: str,
+    by: str,
+    in_history: bool = False,
+    versions: Mapping[str, str] | None = None,
+) -> Acceptance:
     """Records that the failures of a partition's data, as it lies there now, are accepted.
 
+    Args:
+        versions: layer -> version of the data that was looked at, of every layer; None takes what lies there.
+
     Raises:
-        AcceptanceError: no reason is given, or no blocking check has failed.
+        AcceptanceError: no reason is given, no blocking check has failed, or other data lies there than was looked at.
         LakeError: a layer's data and verdict do not belong together, or the lake cannot be used.
     """
     if not reason.strip():
         raise AcceptanceError(f"{source}, partition {key}: say why it is accepted; the reason is kept with the data.")
-    failed = _failed(lake, source, key)
+    present = _present(lake, source, key)
+    if versions is not None:
+        require_same(source, key, versions, {layer: manifest.version for layer, manifest in present.items()})
+    failed = {layer: manifest for layer, manifest in present.items() if manifest.refusals()}
     if not failed:
         raise AcceptanceError(
             f"{source}, partition {key}: no blocking check has failed, so there is nothing to accept. "
@@ -99,15 +114,20 @@ def accept(lake: Lake, source: str, key: str, *, reason: str, by: str, in_histor
     return accepted
 
 
-def adopt(lake: Lake, source: str, key: str, run_id: str = "") -> Manifest | None:
+def adopt(lake: Lake, source: str, key: str, run_id: str = "", version: str | None = None) -> Manifest | None:
     """Makes the rows of a newer crawl whose books did not close the partition's raw rows, verdict and all.
 
     None where there is no such crawl. What was raw before is gone: its publication is not.
+
+    Raises:
+        AcceptanceError: the rows are not those of `version`, which was looked at (None takes any).
+        LakeError: data and verdict do not belong together, or the lake cannot be used.
     """
     incomplete, complete = (lake.manifest(layer, source, key) for layer in (INCOMPLETE, "raw"))
     if incomplete is None or (complete and complete.generation >= incomplete.generation):
         return None
     with lake.reading(INCOMPLETE, source, key) as found, stage(lake.scan(INCOMPLETE, source, key)) as staged:
+        require_same(source, key, {INCOMPLETE: version or found.version}, {INCOMPLETE: found.version})
         manifest = lake.commit(
             "raw",
             source,
@@ -126,13 +146,24 @@ def adopt(lake: Lake, source: str, key: str, run_id: str = "") -> Manifest | Non
     return manifest
 
 
-def _failed(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
-    """The layers with failed blocking checks, with their manifests."""
+def require_same(source: str, key: str, looked_at: Mapping[str, str], there: Mapping[str, str | None]) -> None:
+    """Raises `AcceptanceError` where a layer's version is another than was looked at."""
+    layers = [layer for layer in sorted({*looked_at, *there}) if looked_at.get(layer) != there.get(layer)]
+    if layers:
+        replaced = ", ".join(f"{layer}/{source}" for layer in layers)
+        raise AcceptanceError(
+            f"{replaced}, partition {key}, was replaced since you looked. Look at its report, and accept it again if "
+            "it is right; nothing was accepted."
+        )
+
+
+def _present(lake: Lake, source: str, key: str) -> dict[str, Manifest]:
+    """The manifests of the layers that have data."""
     present = (layer for layer in LAYERS if lake.version(layer, source, key) is not None)
     manifests = {layer: lake.current(layer, source, key) for layer in present}
     if not manifests:
         raise AcceptanceError(f"{source}, partition {key}: there is no data to accept. Materialise raw/{source} first.")
-    return {layer: manifest for layer, manifest in manifests.items() if manifest.refusals()}
+    return manifests
 
 
 def _speaks_of(accepted: Acceptance, manifests: Mapping[str, Manifest]) -> bool:

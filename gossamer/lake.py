@@ -10,13 +10,15 @@ import errno
 import glob
 import io
 import json
+import os
 import re
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from gossamer.partition import SEPARATOR
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore
 
 PUBLISHED = "published"
 #: The layer of crawls whose books did not close; `raw` keeps the last complete crawl of a partition.
@@ -37,6 +39,32 @@ INCOMPLETE = "incomplete"
 _VERSION = "gossamer.version"
 #: A writer's temporary file that was not touched for so long belongs to a writer that was killed.
 _LEFTOVER_S = 3600.0
+#: A connection may be dead without a word (an idle one behind a NAT, a server that was replaced). So whoever reads, or
+#: writes little, tries again when S3 is silent for so long: well before others take a process for dead by its silence
+#: (`identity.SILENCE_SECONDS`). Large puts have obstore's time-outs.
+SILENT_SECONDS = 8.0
+_CONNECT_SECONDS = 4.0
+_LITTLE_BYTES = 1_000_000
+#: What obstore does not try again by itself is tried for so long, as obstore does with what it tries again.
+RETRY_SECONDS = 180.0
+#: What obstore takes of these from variables (`AWS_ALLOW_HTTP`), it takes only where no client option is given.
+_CLIENT_OPTIONS = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+    "randomize_addresses",
+    "read_timeout",
+    "root_certificate",
+    "timeout",
+    "user_agent",
+)
 
 
 @dataclass(frozen=True)
@@ -54,13 +82,17 @@ class Staged:
 
 
 @contextlib.contextmanager
-def stage(frame: pl.LazyFrame | pl.DataFrame) -> Iterator[Staged]:
-    """Computes `frame` once, streaming, into a temporary Parquet file that lives as long as the context."""
+def stage(frame: pl.LazyFrame | pl.DataFrame, group_rows: int | None = None) -> Iterator[Staged]:
+    """Computes `frame` once, streaming, into a temporary Parquet file that lives as long as the context.
+
+    Args:
+        group_rows: rows that are in memory at a time, and in a row group of the file; None: a quarter of a million.
+    """
     version = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="gossamer-") as folder:
         path = Path(folder) / "rows.parquet"
         try:
-            frame.lazy().sink_parquet(path, metadata={_VERSION: version}, compression="zstd")
+            frame.lazy().sink_parquet(path, metadata={_VERSION: version}, compression="zstd", row_group_size=group_rows)
         except (OSError, pl.exceptions.ComputeError) as error:
             if not _is_no_space(error):
                 raise
@@ -92,6 +124,16 @@ class Lake:
         with _named("open the lake", self.uri):
             return LocalStore(self.uri, mkdir=True) if self.is_local else from_url(self.uri)
 
+    @cached_property
+    def _prompt(self) -> "ObjectStore":
+        """The same for requests that are to be answered promptly (`SILENT_SECONDS`)."""
+        from obstore.store import from_url
+
+        if self.is_local:
+            return self.store
+        with _named("open the lake", self.uri):
+            return from_url(self.uri, client_options=_prompt_options())
+
     def url(self, path: str) -> str:
         """The address of an object, as Polars, Delta and people take it."""
         return f"{self.uri}/{path}"
@@ -102,7 +144,7 @@ class Lake:
 
         with _named("read", self.url(path)):
             try:
-                return bytes(obstore.get(self.store, path).bytes())
+                return bytes(obstore.get(self._prompt, path).bytes())
             except FileNotFoundError:
                 return None
 
@@ -111,16 +153,19 @@ class Lake:
         import obstore
 
         with _named("write", self.url(path)):
-            obstore.put(self.store, path, content)
+            obstore.put(self._store_for(content), path, content)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Puts the object only where there is none; False where there was one."""
+        """Puts the object only where there is none; False where there was one.
+
+        That one may be this very put's: of a try whose answer was lost.
+        """
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
         with _named("write", self.url(path)):
             try:
-                obstore.put(self.store, path, content, mode="create")
+                _until_answered(lambda: obstore.put(self._store_for(content), path, content, mode="create"))
             except AlreadyExistsError:
                 return False
             return True
@@ -130,15 +175,20 @@ class Lake:
         import obstore
 
         with _named("delete", self.url(path)), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self.store, path)
+            _until_answered(lambda: obstore.delete(self._prompt, path))
 
     def paths(self, prefix: str) -> Iterator[str]:
         """The paths of the objects below a prefix."""
         import obstore
 
         with _named("list", self.url(prefix)):
-            for batch in obstore.list(self.store, prefix):
+            for batch in obstore.list(self._prompt, prefix):
                 yield from (meta["path"] for meta in batch)
+
+    def _store_for(self, content: bytes | Path) -> "ObjectStore":
+        """Silence means nothing while a large object is on its way."""
+        is_little = isinstance(content, bytes) and len(content) < _LITTLE_BYTES
+        return self._prompt if is_little else self.store
 
     def get_json(self, path: str) -> Any:
         """The object read as JSON, or None where there is none."""
@@ -226,7 +276,7 @@ class Lake:
 
         size = 64 * 1024
         while True:
-            tail = bytes(obstore.get(self.store, path, options={"range": {"suffix": size}}).bytes())
+            tail = bytes(obstore.get(self._prompt, path, options={"range": {"suffix": size}}).bytes())
             footer = int.from_bytes(tail[-8:-4], "little") + 8
             if footer <= len(tail) or len(tail) < size:
                 return tail
@@ -341,6 +391,29 @@ def object_path(layer: str, source: str, key: str, suffix: str = ".parquet") -> 
 
 def _key(name: str) -> str:
     return name.replace("~", SEPARATOR)
+
+
+def _prompt_options() -> "ClientConfig":
+    """Silence counts between two reads, so that a large object may take its time. What a variable says goes first."""
+    named = {name: os.environ.get(f"AWS_{name.upper()}") for name in _CLIENT_OPTIONS}
+    seconds = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": SILENT_SECONDS}
+    options: Any = {name: timedelta(seconds=value) for name, value in seconds.items()}
+    return options | {name: value for name, value in named.items() if value}  # type: ignore[no-any-return]
+
+
+def _until_answered(request: Callable[[], object]) -> None:
+    """Does what obstore does once only: a request that cannot be known not to have been done, if no answer comes."""
+    from obstore.exceptions import GenericError
+
+    began = time.monotonic()
+    while True:
+        try:
+            request()
+        except GenericError as error:
+            if "kind: Timeout" not in str(error) or time.monotonic() - began > RETRY_SECONDS:
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager

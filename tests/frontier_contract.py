@@ -247,6 +247,20 @@ class FrontierContract:
         assert frontier.counters()["duplicates"] == 1300
         assert frontier.seen(b"https://a.example/0")
 
+    def test_where_requests_were_redirected_to_is_known_as_theirs(self, frontier: Frontier) -> None:
+        ask(frontier, request("/from"))
+        [lease] = frontier.claim(1)
+        ran = request("/ran", body=b"", ending=Ending(State.FETCHED), also=(b"further", b"https://a.example/from"))
+        frontier.commit([Unit(lease.id, replacement=request("/to"), outputs=[ran])])
+        assert frontier.seen(b"https://a.example/from") == frontier.seen(b"https://a.example/to") == lease.id
+        assert frontier.seen(b"further") == frontier.seen(b"https://a.example/ran") not in (None, lease.id)
+        assert frontier.seen(b"https://a.example/elsewhere") is None
+        frontier.stage("k", None, [request("/late", body=b"", ending=Ending(State.FETCHED), also=(b"later",))])
+        frontier.commit([Unit(staged="k")])
+        settle(frontier)
+        assert frontier.seen(b"later") is not None
+        assert frontier.commit([Unit(outputs=[request("/x", fingerprint=b"later")])]) == [1]
+
     def test_what_a_rule_excludes_is_counted_once_and_what_ran_in_memory_always(self, frontier: Frontier) -> None:
         excluded, fetched = Ending(State.EXCLUDED, "robots"), Ending(State.FETCHED)
         outputs = [
@@ -312,7 +326,7 @@ class FrontierContract:
         frontier.stage("other", None, [request("/never")])
         assert not frontier.settling
         assert frontier.settle() == 0
-        assert (frontier.pending, frontier.waiting(), frontier.seen(b"https://a.example/1")) == (0, 0, False)
+        assert (frontier.pending, frontier.waiting(), frontier.seen(b"https://a.example/1")) == (0, 0, None)
         assert frontier.commit([Unit(lease.id, FETCHED, outputs=[NewRecord("c")], staged="unit")]) == [0]
         assert frontier.settling
         assert [frontier.settle(1000) for _ in range(4)] == [1000, 1000, 503, 0]
@@ -507,6 +521,17 @@ class FrontierContract:
         assert counted(frontier) == {State.LEASED: 1}
 
     # --- Records --------------------------------------------------------------------------------------------------
+
+    def test_waiting_records_are_told_in_pieces_of_so_much_data_but_always_one(self, store: Store) -> None:
+        frontier = store.open()
+        assert frontier.waiting_records(5, 10) == []
+        frontier.commit([Unit(outputs=[NewRecord(data) for data in ("12345", "ä678", "9" * 11, "", "b", "c")])])
+        pieces = []
+        while records := frontier.waiting_records(3, 10):
+            pieces.append([record.data for record in records])
+            frontier.flushed(Segment(records[0].data, records[0].id, records[-1].id, len(records)))
+        assert pieces == [["12345", "ä678"], ["9" * 11], ["", "b", "c"]]
+        frontier.close()
 
     def test_records_leave_the_store_when_their_segment_counts(self, store: Store) -> None:
         frontier = store.open()

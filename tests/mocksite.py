@@ -9,6 +9,8 @@
 /list?<n>            links to /page/1..<n>           /private/...       a page like others
 /files/<name>        what the test put into `files` /wall/<n>           a redirect to /page/1
 /shaky/<n>           503, and when it is asked for again a redirect to /page/<n>; of "loop" to itself
+
+A POST is answered by a redirect to its own address.
 """
 
 import contextlib
@@ -79,6 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
             behaviour(argument)
         else:
             self._answer(404, b"gone")
+
+    def do_POST(self) -> None:
+        """Whatever is sent is seen by a GET of the same address."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(303, b"", Location=self.path)
 
     def _answer(self, status: int, body: bytes, kind: str = "text/html; charset=utf-8", **headers: str) -> None:
         self.send_response(status)

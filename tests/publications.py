@@ -3,6 +3,8 @@
 The layers are written as the assets write them, through `Lake.commit`, without crawling anything.
 """
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -113,6 +115,19 @@ def finish(
 def finish_and_publish(lake: Lake, source: Source, key: str, rows: pl.DataFrame) -> Publication:
     finish(lake, source, key, rows)
     return publish(lake, source, key)
+
+
+def outlive_log(lake: Lake, source: str) -> None:
+    """Lets 45 days pass for the table's log, as its clean-up sees it: only its newest commit is left of it."""
+    from deltalake import DeltaTable
+
+    then = time.time() - 45 * 86400
+    for file in Path(lake.table_url(source), "_delta_log").iterdir():
+        os.utime(file, (then, then))
+    table = DeltaTable(lake.table_url(source))
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    assert len(DeltaTable(lake.table_url(source)).history()) == 1
 
 
 def publish_many(lake_uri: str, folder: str, name: str, keys: Sequence[str], extra_column: str | None) -> None:

@@ -53,6 +53,20 @@ def test_what_is_made_again_is_judged_again(lake: Lake, shop: Source) -> None:
     assert [one.reason for one in acceptance.read(lake, "shop", KEY)] == ["a sale"], "the record stays"
 
 
+@pytest.mark.parametrize("layer", ["raw", "clean", "enriched"])
+def test_what_was_replaced_since_it_was_looked_at_is_not_accepted(lake: Lake, shop: Source, layer: str) -> None:
+    bad(lake, shop)
+    versions = {name: lake.current(name, "shop", KEY).version for name in acceptance.LAYERS}
+    before = lake.current(layer, "shop", KEY)
+    with stage(products([product("b")])) as staged:  # a crawl, or another's `recheck`, slips in
+        lake.commit(layer, "shop", KEY, staged, checks=before.checks, inputs=before.inputs)
+    with pytest.raises(AcceptanceError, match=f"{layer}/shop, partition {KEY}, was replaced since you looked"):
+        accept(lake, "shop", KEY, reason="known", by="ann", versions=versions)
+    assert acceptance.read(lake, "shop", KEY) == []
+    versions[layer] = lake.current(layer, "shop", KEY).version
+    assert accept(lake, "shop", KEY, reason="known", by="ann", versions=versions).failures
+
+
 @pytest.mark.parametrize(("layer", "check"), [("raw", "books_closed"), ("enriched", "joins_matched")])
 def test_failures_of_every_layer_can_be_accepted(lake: Lake, shop: Source, layer: str, check: str) -> None:
     bad(lake, shop, layer, check)
@@ -111,7 +125,10 @@ def test_an_incomplete_crawl_can_be_taken_as_it_is_and_the_one_before_it_is_not_
     with stage(products([product("new")])) as staged:
         verdict = [failed("books_closed", "30 of 100 pages are missing")]
         lake.commit(INCOMPLETE, "shop", KEY, staged, checks=verdict, crawl_id=f"shop/{KEY}/2", notes={"books": books})
-    adopted = acceptance.adopt(lake, "shop", KEY, "run-1")
+    with pytest.raises(AcceptanceError, match="was replaced since you looked"):
+        acceptance.adopt(lake, "shop", KEY, "run-1", version="another")
+    assert lake.scan("raw", "shop", KEY).collect()["sku"].to_list() == ["old"]
+    adopted = acceptance.adopt(lake, "shop", KEY, "run-1", version=staged.version)
     assert adopted and (adopted.crawl_id, adopted.run_id, adopted.notes) == (f"shop/{KEY}/2", "run-1", {"books": books})
     assert lake.scan("raw", "shop", KEY).collect()["sku"].to_list() == ["new"]
     assert lake.manifest(INCOMPLETE, "shop", KEY) is None

@@ -4,9 +4,12 @@ Each test tells a history to a real store, as the engine would, and closes its b
 """
 
 import sqlite3
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.crawl.books import CANCELLED, FINISHED, LIMIT, STOPPED, End, close
-from gossamer.crawl.frontier import Ending, Frontier, NewRecord, NewRequest, Segment, State, Unit
+from gossamer.crawl.frontier import Ending, Frontier, NewRecord, NewRequest, Segment, State, Tally, Unit
 from gossamer.crawl.frontier.sqlite import SqliteFrontier
 from gossamer.crawl.live import HOSTS, OTHER_HOSTS, PACE_SECONDS, Live
 from gossamer.manifest import CheckResult
@@ -566,6 +569,38 @@ def test_a_crawl_of_very_many_hosts_is_counted_in_flat_memory(live: Callable[...
     assert len(counts.hosts) == HOSTS + 1
     assert counts.hosts[OTHER_HOSTS] == {"fetched": 500}
     assert counts.worst_hosts(2) == {"h0": {"fetched": 1, "dead": HOSTS + 500}, OTHER_HOSTS: {"fetched": 500}}
+
+
+def test_what_is_shown_can_be_asked_for_while_another_thread_counts(live: Callable[..., Live]) -> None:
+    states = [(state, reason) for state in State for reason in map(str, range(20))]
+    told = [
+        Tally(f"h{n}", start=False, state=state, reason=reason, count=1) for n, (state, reason) in enumerate(states)
+    ]
+    counts, over = live(), threading.Event()
+
+    def count() -> None:
+        while not over.is_set():
+            counts.recount(told, {})
+
+    with ThreadPoolExecutor(1) as pool, switching_often():
+        counting = pool.submit(count)
+        try:
+            for _ in range(3000):
+                assert set(counts.progress().states) <= {"pending", *(state.name.lower() for state in State)}
+        finally:
+            over.set()
+        counting.result()
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Threads take turns in the midst of anything."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_the_time_to_the_end_follows_the_pace_of_the_last_minute(live: Callable[..., Live], clock: Clock) -> None:

@@ -12,6 +12,7 @@ from gossamer.lake import Lake, stage
 from gossamer.records import changes
 from gossamer.schema import PARTITION
 from gossamer.source import Source, SourceSpec
+from tests.publications import outlive_log
 
 
 def declare(key: str = "sku", **more: Any) -> Source:
@@ -188,3 +189,25 @@ def test_without_periods_a_partition_is_compared_with_what_another_crawl_publish
     assert compared(source, lake, "toys") == ("shop/toys/1", ["first"])
     publish(lake, "toys", "second", "shop/toys/2")
     assert compared(source, lake, "toys") == ("shop/toys/1", ["first"]), "checked again after publication"
+
+
+def test_without_periods_what_another_crawl_published_is_known_when_the_tables_log_forgot_it(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    source = declare(partitions={"segments": ["toys", "books"]})
+
+    def cleaned(crawl: str) -> None:
+        with stage(pl.DataFrame({"sku": ["x"]})) as staged:
+            lake.commit("clean", "shop", "toys", staged, crawl_id=crawl)
+
+    cleaned("shop/toys/1")
+    publish(lake, "toys", "first", "shop/toys/1")
+    publish(lake, "books", "other", "shop/books/1")
+    outlive_log(lake, "shop")
+    assert compared(source, lake, "toys") is None, "what is published is of this very crawl"
+    cleaned("shop/toys/2")
+    assert compared(source, lake, "toys") == ("shop/toys/1", ["first"])
+    publish(lake, "toys", "second", "shop/toys/2")
+    assert compared(source, lake, "toys") == ("shop/toys/1", ["first"]), "checked again after publication"
+    publish(lake, "books", "other", "shop/books/2")
+    outlive_log(lake, "shop")
+    assert compared(source, lake, "toys") is None, "the log no longer leads to what was before"

@@ -609,6 +609,26 @@ def test_a_failed_check_ends_a_crawl_with_its_words_until_a_person_accepts_it_or
     assert status["crawl"]["crawl_id"] == f"rates/{DAY}/1", "it was crawled once"
 
 
+@pytest.mark.slow
+def test_layers_of_older_rows_are_made_again_and_looked_at_before_they_are_accepted(home: Home, site: str) -> None:
+    folder = rates_source(home, site)
+    too_many = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1000}, "severity": "critical"}
+    (folder / "expectations.json").write_text(json.dumps({"name": "rates", "expectations": [too_many]}))
+    assert home.run("crawl", "rates", "--partition", DAY).returncode == 1
+    lake = Lake(home.environ["GOSSAMER_LAKE"])
+    before = lake.current("raw", "rates", DAY)
+    with stage(lake.scan("raw", "rates", DAY)) as staged:  # crawled again, and its run was lost
+        lake.commit("raw", "rates", DAY, staged, checks=before.checks, crawl_id=before.crawl_id, notes=before.notes)
+
+    unseen = home.run("accept", "rates", DAY, "--reason", "few banks are open")
+    assert unseen.returncode == 1 and f"rates {DAY}: NOT published" in unseen.stdout
+    assert "to be accepted" not in unseen.stderr and "of older rows, so made again first: clean; " in unseen.stderr
+    assert "fails in a way that nobody has seen yet: expectations_critical: row count must be" in unseen.stderr
+    accepted = home.run("accept", "rates", DAY, "--reason", "few banks are open")
+    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    assert "to be accepted: clean: expectations_critical: 1 of " in accepted.stderr
+
+
 def test_what_cannot_be_checked_again_is_told(home: Home, site: str) -> None:
     rates_source(home, site)
     assert "Nothing of rates was crawled yet" in home.run("recheck", "rates").stderr

@@ -226,6 +226,16 @@ def test_a_change_is_an_alarm_of_its_own_kind(changes: dict[str, Any], alarms: d
     assert failed(judge(known(day(10), **usual | changes), before(**usual))) == alarms
 
 
+@pytest.mark.parametrize(
+    ("rows", "share", "severity"),
+    [(15, 1 / 15, "warning"), (15, 3 / 15, "critical"), (2, 0.5, "critical"), (1000, 0.06, "critical")],
+)
+def test_one_honest_title_does_not_keep_a_young_source_back_but_a_wall_does(
+    rows: int, share: float, severity: str
+) -> None:
+    assert failed(judge(known(day(0), rows, walls={"block page": share}), [])) == {"block_pages": severity}
+
+
 def dates(last: date, spread_days: int) -> dict[str, FieldProfile]:
     newest = datetime(last.year, last.month, last.day, tzinfo=UTC).timestamp()
     quantiles = tuple(newest - 86400 * spread_days * (1 - share) for share in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))

@@ -267,6 +267,200 @@ def test_cookies_and_state_are_there_again_when_an_interrupted_crawl_goes_on(hou
     assert manifest.crawl_id == f"s/{KEY}/1" and manifest.notes["books"]["launches"] == 2
 
 
+def test_a_form_whose_answer_lies_at_its_own_address_is_no_redirect_loop(house: House, site: MockSite) -> None:
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            yield scrapy.FormRequest(response.urljoin("/page/5"), self.parse_answer, formdata={"q": "lamp"})
+
+        def parse_answer(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    )
+    manifest = crawl(house, spider, site)
+    assert house.raw()["title"].to_list() == ["page 5"] and requests_of(manifest)["dead"] == {}
+
+
+def test_meta_that_a_spider_passes_on_does_not_make_a_redirect_a_loop(house: House, site: MockSite) -> None:
+    """What was redirected before it is in its meta."""
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            yield {"title": response.css("h1::text").get()}
+            yield response.follow("/to?/wall/1", meta=response.meta)
+    """
+    )
+    manifest = crawl(house, spider, site, "/wall/1")
+    requests = requests_of(manifest)  # Scrapy does not filter seeds: the link to the seed's page is fetched
+    assert (requests["fetched"], requests["redirected"], requests["dead"]) == (2, 0, {})
+
+
+def test_requests_that_run_inside_their_page_and_lead_to_one_place_yield_its_record_once(
+    house: House, site: MockSite
+) -> None:
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            for n in range(4):
+                yield response.follow(f"/wall/{n}", lambda page: self.parse_page(page))
+            yield response.follow("/list?0", self.parse_later, priority=-1)
+
+        def parse_later(self, response):
+            yield response.follow("/wall/9", self.parse_page)
+            yield response.follow("/page/1", self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    )
+    manifest = crawl(house, spider, site)
+    assert house.raw()["title"].to_list() == ["page 1"]
+    assert (requests_of(manifest)["fetched"], requests_of(manifest)["redirected"]) == (3, 4)
+
+
+def test_a_middleware_with_retries_of_its_own_does_not_make_a_page_count_twice(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+
+    class Ban:
+        def process_response(self, request, response):
+            if request.url[-2:] in ("/1", "/2") and not request.meta.get("tried"):
+                request.meta["tried"] = True
+                request.dont_filter = True
+                return request.copy()
+            return response
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"CONCURRENT_REQUESTS": 1, "DOWNLOADER_MIDDLEWARES": {Ban: 610}}
+
+        def parse(self, response):
+            yield from response.follow_all(["/wall/1", "/wall/2"], self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    manifest = crawl(house, spider, site)
+    assert house.raw()["title"].to_list() == ["page 1"]
+    assert requests_of(manifest)["redirected"] == 1
+
+
+def test_what_a_callback_waited_for_and_was_cancelled_is_the_callback_s_failure(house: House, site: MockSite) -> None:
+    spider = """
+    import asyncio, scrapy
+
+    class Pipeline:
+        async def process_item(self, item):
+            if item["title"] == "cancelled":
+                raise asyncio.CancelledError
+            return item
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"ITEM_PIPELINES": {Pipeline: 1}}
+
+        def parse(self, response):
+            yield from response.follow_all(["/page/1", "/page/2"], self.parse_page)
+
+        async def parse_page(self, response):
+            if response.url.endswith("/1"):
+                shared = asyncio.get_running_loop().create_task(asyncio.sleep(60))
+                asyncio.get_running_loop().call_later(0.05, shared.cancel)
+                await shared
+            return [{"title": "cancelled"}, {"title": "whole"}]
+    """
+    before = len(site.requests)
+    manifest = crawl(house, spider, site, limits={"duration": "20s"})
+    assert manifest.layer == "incomplete"
+    assert requests_of(manifest)["dead"] == {"parse_error": 1, "pipeline_error": 1}
+    assert house.raw(layer="incomplete")["title"].to_list() == ["whole"]
+    assert site.requests[before:].count("/page/1") == 1
+
+
+def test_an_interruption_while_the_sitemap_is_fetched_costs_nothing(house: House, site: MockSite) -> None:
+    def listed(kind: str, *paths: str) -> bytes:
+        entries = "".join(f"<{kind}><loc>{site.url}{path}</loc></{kind}>" for path in paths)
+        return f'<{kind}set xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</{kind}set>'.encode()
+
+    parts = [f"/files/sm{n}.xml" for n in range(4)]
+    site.files["sm.xml"] = listed("sitemap", *parts).replace(b"sitemapset", b"sitemapindex")
+    site.files |= {f"sm{n}.xml": listed("url", f"/page/{n}") for n in range(4)}
+    spider = (
+        SPIDER
+        + """
+        def parse(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    )
+    politeness = {"requests_per_second": 2}
+    house.declare(spider, seeds={"sitemap": f"{site.url}/files/sm.xml"}, politeness=politeness)
+    before = len(site.requests)
+    process = start(house)
+    wait_until(lambda: "/files/sm0.xml" in site.requests[before:])
+    process.send_signal(signal.SIGTERM)
+    log, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, log.decode()[-3000:]
+    manifest = house.crawl()
+    assert sorted(house.raw()["title"]) == [f"page {n}" for n in range(4)]
+    assert manifest.notes["books"]["seeds"] == {"declared": 4, "asked": 4, "answered": 4, "dead": 0}
+
+
+def test_words_of_the_site_do_not_fill_the_store(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+    from scrapy.exceptions import DropItem
+
+    class Drop:
+        def process_item(self, item):
+            raise DropItem(f"Item ID already seen: {item['title']}")
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"ITEM_PIPELINES": {Drop: 1}}
+
+        def parse(self, response):
+            yield from ({"title": str(n)} for n in range(150))
+            raise ValueError("x" * 1_000_000)
+    """
+    manifest = crawl(house, spider, site)
+    [letter] = house.dead().values()
+    assert len(letter["message"]) <= 4_000
+    dropped = manifest.notes["books"]["records"]["dropped"]
+    assert (sum(dropped.values()), dropped["other reasons"]) == (150, 50)
+
+
+def test_a_start_request_is_the_same_one_in_another_process_whatever_its_meta_holds(
+    house: House, site: MockSite
+) -> None:
+    """Sets have another order in each process."""
+    spider = """
+    import os, scrapy, signal
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"RETRY_TIMES": 0, "CONCURRENT_REQUESTS": 1}
+
+        async def start(self):
+            for n in range(3):
+                tags = {"a": {"lamp", "desk", "sofa", "bed", "rug"}}
+                yield scrapy.Request(f"{self.start_urls[0]}?{n}", dont_filter=True, meta=tags)
+            if not os.path.exists(FLAG):
+                import asyncio
+                await asyncio.sleep(1)
+                open(FLAG, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def parse(self, response):
+            yield {"title": response.url[-1]}
+    """.replace("FLAG", repr(str(house.settings.sources.parent / "flag")))
+    manifest = crawl(house, spider, site, "/page/1")
+    assert manifest.notes["books"]["launches"] == 2
+    assert sorted(house.raw()["title"]) == ["0", "1", "2"]
+
+
 def test_a_spider_that_closed_itself_does_not_go_on_after_a_crash(house: House, site: MockSite) -> None:
     spider = textwrap.dedent(FOLLOW).replace('"RETRY_TIMES": 0', '"CONCURRENT_REQUESTS": 1') + (
         "        if response.url.endswith('/3'):\n            raise scrapy.exceptions.CloseSpider('enough')\n\n"

@@ -1,11 +1,12 @@
 """A compiled suite and its proof: what Great Expectations would say, said on many frames without its machinery."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,140 @@ def test_a_divergence_of_which_the_data_tell_the_bins_is_compiled_when_there_are
 def test_a_suite_parameter_that_nothing_fills_in_is_refused() -> None:
     with pytest.raises(GossamerError, match="suite parameters \\(low\\)"):
         CompiledSuite(suite(gxe.ExpectColumnMinToBeBetween(column="price", min_value={"$PARAMETER": "low"})))
+
+
+# ---- which rows count, and what a number is
+
+UNSOLD = pl.DataFrame({"status": ["OK", None, "sold", None], "word": ["A", "b", "b", "C"]})
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"row_condition": Column("status") != "sold"},
+        {"row_condition": Column("status").is_not_in(["sold"])},
+        {"row_condition": "not (status == 'sold')", "condition_parser": "pandas"},
+        {"row_condition": "status != word", "condition_parser": "pandas"},
+    ],
+    ids=["unequal", "not in", "not", "columns"],
+)
+@pytest.mark.filterwarnings("ignore:.*row_condition|.*condition_parser:DeprecationWarning")
+def test_a_null_differs_from_what_a_condition_names_for_all_who_ask(condition: dict[str, Any]) -> None:
+    """The count, the rows to set aside, the proof, and a metric that pandas computes."""
+    compiled = CompiledSuite(
+        suite(
+            gxe.ExpectColumnValuesToNotBeNull(column="status", **condition),
+            ExpectColumnValuesToBeShouted(column="word", **condition),
+            gxe.ExpectColumnValuesToBeInSet(column="word", value_set=["A", "C"], **condition),
+        )
+    )
+    among = {row for row in range(4) if row != 2 or "word" in str(condition)}
+    found = compiled.run(UNSOLD)
+    assert [result.result["element_count"] for result in found.results] == [len(among)] * 3
+    assert [result.result["unexpected_count"] for result in found.results] == [2, len(among) - 2, len(among) - 2]
+    failing = {0: {1, 3}, 1: among & {1, 2}, 2: among & {1, 2}}
+    expected = sorted((row, number) for number, rows in failing.items() for row in rows)
+    assert sorted(compiled.failing_rows(UNSOLD).rows()) == expected
+    provable = CompiledSuite(suite(gxe.ExpectColumnValuesToNotBeNull(column="status", **condition)))
+    assert proven(provable, UNSOLD) is None
+    assert proven(provable, UNSOLD.head(1)) is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*row_condition|.*condition_parser:DeprecationWarning")
+def test_sql_has_three_truth_values() -> None:
+    """As the docs say of it: what is null neither equals nor differs."""
+    kept = gxe.ExpectTableRowCountToEqual(value=1, row_condition="status != 'sold'", condition_parser="spark")
+    assert run(kept, frame=UNSOLD).success is True
+
+
+def as_written(value: Any) -> Decimal:
+    return Decimal(str(value))
+
+
+FOUR_DIGITS = st.decimals(-3, 3, places=4, allow_nan=False) | st.sampled_from([Decimal("0.1"), Decimal("0.2")])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    rows=st.lists(FOUR_DIGITS, min_size=1, max_size=5),
+    nudge=st.sampled_from([0, Decimal("0.00005"), Decimal("-0.00005")]),
+    strict=st.booleans(),
+    exact=st.booleans(),
+)
+def test_a_decimal_is_compared_with_numbers_as_they_are_written(
+    rows: list[Decimal], nudge: Decimal, strict: bool, exact: bool
+) -> None:
+    """Sets may hold floats, which is what JSON has, or decimals; bounds are floats."""
+    given = [value if exact else float(value) for value in rows]
+    low, high, total = (float(value + nudge) for value in (min(rows), max(rows), sum(rows)))
+    found = run(
+        gxe.ExpectColumnMinToBeBetween(column="p", min_value=low, strict_min=strict),
+        gxe.ExpectColumnMaxToBeBetween(column="p", max_value=high, strict_max=strict),
+        gxe.ExpectColumnSumToBeBetween(column="p", min_value=total, max_value=total),
+        gxe.ExpectColumnValuesToBeBetween(column="p", min_value=low, strict_min=strict),
+        gxe.ExpectColumnValuesToBeInSet(column="p", value_set=given),
+        gxe.ExpectColumnDistinctValuesToBeInSet(column="p", value_set=given),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="p", value_set=given),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="p", value_set=given),
+        gxe.ExpectColumnDistinctValuesToContainSet(column="p", value_set=[*given, 7.5, True, "x"]),
+        gxe.ExpectColumnMostCommonValueToBeInSet(column="p", value_set=given, ties_okay=True),
+        gxe.ExpectColumnMostCommonValueToBeInSet(column="p", value_set=[7.5, "x"], ties_okay=True),
+        frame=pl.DataFrame({"p": pl.Series([*rows, None], dtype=pl.Decimal(18, 4))}),
+    )
+    least = min(rows) > as_written(low) if strict else min(rows) >= as_written(low)
+    most = max(rows) < as_written(high) if strict else max(rows) <= as_written(high)
+    whole = sum(rows) == as_written(total)
+    assert [result.success for result in found.results] == [
+        *(least, most, whole, least),
+        *(True, True, True, True, False, True, False),
+    ]
+    assert found.results[2].result["observed_value"] == float(sum(rows))
+
+
+def test_a_mean_of_decimals_is_that_of_the_decimals() -> None:
+    frame = pl.DataFrame({"p": pl.Series(["0.1", "0.1", "0.1", None]).cast(pl.Decimal(18, 4))})
+    found = run(gxe.ExpectColumnMeanToBeBetween(column="p", min_value=0.1, max_value=0.1), frame=frame)
+    assert found.success is True, "floats come to more than 0.1"
+    nothing = run(gxe.ExpectColumnMeanToBeBetween(column="p", min_value=0), frame=frame.tail(1))
+    assert nothing.results[0].result["observed_value"] is None
+
+
+#: Beyond 2099 Polars knows no summer time.
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2099, 1, 1)) | st.datetimes(
+    datetime(1970, 1, 1), datetime(1970, 1, 2)
+).map(lambda moment: moment.replace(microsecond=0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    moments=st.lists(MOMENTS, min_size=1, max_size=3),
+    unit=st.sampled_from(["ms", "us", "ns"]),
+    zone=st.sampled_from([None, "UTC", "America/New_York"]),
+    beyond=st.sampled_from([0, 1, 1000]),
+)
+def test_the_text_of_a_moment_is_that_of_its_timestamp(
+    moments: list[datetime], unit: Any, zone: str | None, beyond: int
+) -> None:
+    at = pl.Series(moments, dtype=pl.Datetime(unit)).dt.replace_time_zone("UTC").dt.convert_time_zone(zone or "UTC")
+    if unit == "ns":
+        at = at + pl.Series([beyond]).cast(pl.Duration("ns"))
+    frame = pl.DataFrame({"at": at if zone else at.dt.replace_time_zone(None)})
+    texts = [str(moment) for moment in frame.to_pandas()["at"]]
+    pattern = f"^({'|'.join(map(re.escape, texts))})$"
+    shortest, longest = min(map(len, texts)), max(map(len, texts))
+    found = run(
+        gxe.ExpectColumnValuesToMatchRegex(column="at", regex=pattern),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="at", min_value=shortest, max_value=longest),
+        frame=frame,
+    )
+    assert found.success is True, (texts, found)
+
+
+def test_the_text_of_a_time_of_day_is_pythons() -> None:
+    times = [time(1, 2, 3), time(0), time(23, 59, 59, 500_000), time(1, 1, 1, 1)]
+    pattern = f"^({'|'.join(map(str, times))})$"
+    found = run(gxe.ExpectColumnValuesToMatchRegex(column="at", regex=pattern), frame=pl.DataFrame({"at": times}))
+    assert found.success is True, found
 
 
 # ---- proofs

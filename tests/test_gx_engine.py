@@ -208,6 +208,9 @@ def test_a_row_condition_chooses_the_rows_that_count(condition: Any, parser: Any
     [
         ("number ? 1", None, "is not SQL that Polars reads"),
         ("number.str.len() > 1", "pandas", "this pandas query is not read here"),
+        ("number in 'abc'", "pandas", "this pandas query is not read here"),
+        ("number not in day", "pandas", "this pandas query is not read here"),
+        ("number and day.isnull()", "pandas", "this pandas query is not read here"),
         (Column("absent") > 1, None, 'the column "absent" does not exist'),
     ],
 )

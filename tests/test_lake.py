@@ -3,11 +3,13 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
@@ -17,7 +19,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gossamer.errors import LakeError
+from gossamer.errors import LakeAwayError, LakeError
 from gossamer.lake import Lake, free_bytes, object_path, stage
 from gossamer.manifest import CheckResult, Manifest
 from tests import services
@@ -455,6 +457,128 @@ def test_a_lake_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("")
     with pytest.raises(LakeError, match="Cannot open the lake"):
         Lake(str(tmp_path / "lake")).get("x")
+
+
+# --- An S3 that is silent ---------------------------------------------------------------------------------------------
+
+
+Answer = Callable[[socket.socket], None]
+
+
+@contextlib.contextmanager
+def silent_s3(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Iterator[tuple[Lake, list[bytes]]]:
+    """An S3 that takes every request and answers none, but the last ones by these; with how each one began."""
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "r", "ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    asked: list[bytes] = []
+    held: list[socket.socket] = []
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it is closed at the end
+            while True:
+                connection, _ = server.accept()
+                held.append(connection)
+                asked.append(connection.recv(1 << 16).split(b" HTTP")[0])
+                if len(asked) > SILENT_TRIES and answers:
+                    answers[min(len(asked) - SILENT_TRIES, len(answers)) - 1](connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        try:
+            yield Lake("s3://bucket/lake"), asked
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+            for connection in held:
+                connection.close()
+
+
+#: So many requests of a test are left without an answer.
+SILENT_TRIES = 2
+
+
+def answer(status: str, body: str = "", pause: float = 0.0) -> Answer:
+    """An answer of S3, whose body comes byte by byte where there is a pause."""
+
+    def give(connection: socket.socket) -> None:
+        about = 'ETag: "e"\r\nLast-Modified: Mon, 05 Jan 2026 12:00:00 GMT\r\nConnection: close'
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{about}\r\n\r\n".encode())
+        for byte in body.encode():
+            time.sleep(pause)
+            connection.sendall(bytes([byte]))
+
+    return give
+
+
+LISTED = """<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>lake/x/y</Key>
+<LastModified>2026-01-05T12:00:00.000Z</LastModified><Size>1</Size><ETag>"e"</ETag></Contents></ListBucketResult>"""
+DELETED = '<?xml version="1.0"?><DeleteResult><Deleted><Key>lake/x</Key></Deleted></DeleteResult>'
+
+
+@pytest.mark.parametrize(
+    ("ask", "given", "told"),
+    [
+        (lambda lake: lake.get("x"), answer("200 OK", "content"), b"content"),
+        (lambda lake: lake.put("x", b"1"), answer("200 OK"), None),
+        (lambda lake: lake.create("x", b"1"), answer("200 OK"), True),
+        (lambda lake: lake.create("x", b"1"), answer("412 Precondition Failed"), False),  # by the try without an answer
+        (lambda lake: lake.delete("x"), answer("200 OK", DELETED), None),
+        (lambda lake: list(lake.paths("x")), answer("200 OK", LISTED), ["x/y"]),
+    ],
+    ids=["get", "put", "create", "create that was done", "delete", "list"],
+)
+def test_a_request_that_s3_is_silent_on_is_soon_tried_again(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[Lake], object], given: Answer, told: object
+) -> None:
+    monkeypatch.setattr("gossamer.lake.SILENT_SECONDS", 0.4)
+    began = time.monotonic()
+    with silent_s3(monkeypatch, given) as (lake, asked):
+        assert ask(lake) == told
+        assert len(asked) == SILENT_TRIES + 1
+        assert len(set(asked)) == 1
+    assert time.monotonic() - began < 20, "obstore's own time-out of one try is 30 s"
+
+
+def test_a_large_object_may_take_longer_than_s3_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossamer.lake.SILENT_SECONDS", 1.0)
+    with silent_s3(monkeypatch, answer("200 OK", "0123456789", pause=0.2)) as (lake, _):
+        began = time.monotonic()
+        assert lake.get("x") == b"0123456789"
+        assert time.monotonic() - began > SILENT_TRIES * 1.0 + 1.9
+
+
+@pytest.mark.parametrize("ask", [lambda lake: lake.create("x", b"1"), lambda lake: lake.delete("x")])
+def test_an_s3_that_stays_silent_is_given_up_in_words(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[Lake], object]
+) -> None:
+    monkeypatch.setattr("gossamer.lake.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("gossamer.lake.RETRY_SECONDS", 0.5)
+    with silent_s3(monkeypatch) as (lake, asked), pytest.raises(LakeAwayError, match=r"Cannot .* s3://bucket/lake/x"):
+        ask(lake)
+    assert len(asked) > 1
+
+
+def test_silence_while_much_is_written_is_not_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossamer.lake.SILENT_SECONDS", 0.2)
+    monkeypatch.setenv("AWS_TIMEOUT", "2s")
+    monkeypatch.setattr("gossamer.lake.RETRY_SECONDS", 0.0)
+    with silent_s3(monkeypatch) as (lake, asked):
+        began = time.monotonic()
+        with pytest.raises(LakeAwayError):
+            lake.create("x", bytes(2_000_000))
+        assert time.monotonic() - began > 1.9
+    assert len(asked) == 1
+
+
+def test_what_variables_say_of_connections_goes_before_what_the_lake_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_READ_TIMEOUT", "300ms")
+    with silent_s3(monkeypatch, answer("200 OK", "content")) as (lake, asked):
+        began = time.monotonic()
+        assert lake.get("x") == b"content"
+        assert time.monotonic() - began < 8
+    assert len(asked) == SILENT_TRIES + 1
 
 
 @pytest.mark.service

@@ -219,6 +219,16 @@ def transform(source: Source, code: str) -> Source:
     [
         ("return frame.filter(pl.lit(False))", "rows_kept", "0 of 2 clean rows"),
         ("return pl.concat([frame, frame])", "record_key", "2 rows have the key p1"),
+        (
+            "return frame.with_columns(sku=pl.when(sku='p1').then(pl.col('sku')))",
+            "record_key",
+            "1 of 2 records have no key (sku)",
+        ),
+        (
+            "return pl.concat([frame, frame, frame.tail(1).with_columns(sku=pl.lit(None, pl.String))])",
+            "record_key",
+            "1 of 5 records have no key (sku); 2 rows have the key p1",
+        ),
     ],
 )
 def test_what_enrich_loses_or_doubles_reaches_no_reader(
@@ -229,6 +239,16 @@ def test_what_enrich_loses_or_doubles_reaches_no_reader(
     assert words in make(lake, source, DAYS[0])[check].summary
     with pytest.raises(PublicationRefusedError, match=check):
         publish(lake, source, DAYS[0])
+
+
+@pytest.mark.parametrize(("size", "without"), [("pl.lit('s')", 0), ("pl.when(sku='p1').then(pl.lit('s'))", 1)])
+def test_a_row_that_lacks_a_part_of_its_key_is_without(lake: Lake, tmp_path: Path, size: str, without: int) -> None:
+    source = declare(tmp_path / "sources", key="[sku, size]", fields="{sku: str, size: str, name: str, stock: int}")
+    source = transform(source, f"def enrich(frame, upstream):\n    return frame.with_columns(size={size})\n")
+    crawl(lake, source, DAYS[0], [row(1), row(2)])
+    check = make(lake, source, DAYS[0])["record_key"]
+    assert check.passed == (not without)
+    assert check.passed or check.summary == "1 of 2 records have no key (sku, size)"
 
 
 def test_what_was_made_from_rows_that_were_replaced_since_is_not_committed(lake: Lake, shop: Source) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -772,6 +772,29 @@ def test_where_progress_cannot_be_written_a_stop_is_heard_all_the_same(
         reporter.last("stopped")
     assert [record.getMessage() for record in caplog.records if "Progress cannot be shown" in record.getMessage()]
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+@pytest.mark.usefixtures("beats")
+def test_an_unexpected_error_is_told_with_its_place_and_the_beats_go_on(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch = life.claim_launch(lake, CRAWL, {})
+    asked = life.ask(lake, CRAWL, Wish.STOP, by="ann")
+    wishes: list[Control] = []
+    beats = count()
+
+    def snapshot() -> Progress:
+        if (beat := next(beats)) < 3:
+            raise RuntimeError("dictionary changed size during iteration")
+        return Progress(pages=beat)
+
+    with Reporter(lake, CRAWL, launch, snapshot, on_wish=wishes.append, on_fenced=pytest.fail) as reporter:
+        wait_for(lambda: (p := progress.last_word(lake, "s", KEY)) is not None and p.pages > 3)
+        reporter.last("stopped")
+    assert wishes[:4] == [asked] * 4
+    [told] = [record for record in caplog.records if record.name == progress.__name__]
+    assert told.levelname == "ERROR"
+    assert told.exc_text and "RuntimeError: dictionary changed size" in told.exc_text
 
 
 @given(gaps=st.lists(st.floats(0.01, 50), min_size=1, max_size=2000), cut=st.integers(0, 2000))

@@ -19,10 +19,10 @@ from gossamer import declarations
 from gossamer.errors import ConfigurationError, LakeError
 from gossamer.lake import Lake
 from gossamer.publish.mongo import MongoCounts, MongoError, upsert
-from gossamer.publish.tables import history
+from gossamer.publish.tables import history, publications
 from gossamer.source import Source
 from tests import services
-from tests.publications import declare, finish_and_publish, product, products
+from tests.publications import declare, finish_and_publish, outlive_log, product, products
 
 pytestmark = pytest.mark.service
 
@@ -126,12 +126,41 @@ def test_a_writer_that_was_overtaken_removes_nothing_of_the_newer_publication(
     lake: Lake, shop: Source, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish_and_publish(lake, shop, MONDAY, products([product("a", stock=1)]))
-    then = history(lake, shop.name)
+    then = publications(lake, shop.name)
     finish_and_publish(lake, shop, MONDAY, products([product("a", stock=2), product("new", stock=2)]))
     upsert(lake, shop, MONDAY, uri)
-    monkeypatch.setattr("gossamer.publish.mongo.history", lambda *_: then)
+    monkeypatch.setattr("gossamer.publish.mongo.publications", lambda *_: then)
     assert upsert(lake, shop, MONDAY, uri) == MongoCounts(1, 0, 0, 1, 0, removed=0)
     assert stocks(uri) == {"a": 2, "new": 2}
+
+
+def test_a_day_that_the_tables_log_forgot_is_written_as_it_is_published_and_beats_no_newer_one(
+    lake: Lake, shop: Source, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=1), product("b", stock=1)]))
+    upsert(lake, shop, MONDAY, uri)
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=2), product("c", stock=2)]))
+    finish_and_publish(lake, shop, TUESDAY, products([product("c", stock=3)]))
+    upsert(lake, shop, TUESDAY, uri)
+    outlive_log(lake, shop.name)
+    assert MONDAY not in [entry.partition for entry in history(lake, shop.name)]
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(2, 0, 1, 1, 0, removed=1)
+    assert stocks(uri) == {"a": 2, "c": 3}
+    then = publications(lake, shop.name)
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=4)]))
+    upsert(lake, shop, MONDAY, uri)
+    monkeypatch.setattr("gossamer.publish.mongo.publications", lambda *_: then)
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(2, 0, 0, 2, 0, removed=0)
+    assert stocks(uri) == {"a": 4, "c": 3}
+
+
+def test_an_empty_day_that_the_tables_log_forgot_leaves_no_documents(lake: Lake, shop: Source, uri: str) -> None:
+    finish_and_publish(lake, shop, MONDAY, products([product("a", stock=1)]))
+    upsert(lake, shop, MONDAY, uri)
+    finish_and_publish(lake, shop, MONDAY, products([product("a")]).clear())
+    finish_and_publish(lake, shop, TUESDAY, products([product("z", stock=1)]))
+    outlive_log(lake, shop.name)
+    assert upsert(lake, shop, MONDAY, uri) == MongoCounts(0, 0, 0, 0, 0, removed=1)
 
 
 def test_a_key_of_several_fields_is_a_sub_document(lake: Lake, tmp_path: Path, uri: str) -> None:

@@ -20,7 +20,18 @@ from typing import Any
 
 import pytest
 
-from gossamer.crawl.frontier import Ending, FencedError, Frontier, NewRecord, NewRequest, Output, Segment, State, Unit
+from gossamer.crawl.frontier import (
+    Ending,
+    FencedError,
+    Frontier,
+    FrontierError,
+    NewRecord,
+    NewRequest,
+    Output,
+    Segment,
+    State,
+    Unit,
+)
 from gossamer.crawl.frontier.sqlite import SqliteFrontier
 from gossamer.crawl.parking import Parking
 from gossamer.errors import LakeError
@@ -481,6 +492,41 @@ def test_a_crawl_whose_lake_is_away_holds_from_the_start_and_says_what_it_could_
         assert "The lake lacks what this crawl committed" in caplog.text
         with pytest.raises(LakeError):
             parking.park(frontier)
+
+
+class Faulty(Lake):
+    """A lake with a fault: what a panic of a library is in Python, which is no Exception."""
+
+    class Panic(BaseException):
+        pass
+
+    def create(self, path: str, content: bytes) -> bool:
+        if path.endswith(".log"):
+            raise self.Panic("index out of bounds")
+        return super().create(path, content)
+
+
+def test_a_fault_that_ends_the_shipping_ends_the_crawl_in_words_and_holds_it_never(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake = Faulty(str(tmp_path / "lake"))
+    parking = Parking(lake, FOLDER, 1)
+    with contextlib.closing(SqliteFrontier(tmp_path / "store.sqlite")) as frontier:
+        start(frontier)
+        parking.start(frontier)
+        eventually(lambda: parking.behind_s == 0)
+        crawl(frontier)
+        assert parking.behind_s > 0
+        eventually(lambda: parking.behind_s == 0)  # nobody may wait for what does not come
+        committed = frontier.sequence
+        with pytest.raises(FrontierError, match=r"by a fault of Gossamer's \(Panic\('index out of bounds'\).*run the"):
+            crawl(frontier)
+        assert frontier.sequence == committed + 1
+        [told] = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert told.exc_text and "write_log" in told.exc_text
+        parking.park(frontier)  # a copy of the whole store is another matter
+    assert Parking(lake, FOLDER, 2).restore(tmp_path / "back.sqlite")
+    assert everything(tmp_path / "back.sqlite") == everything(tmp_path / "store.sqlite")
 
 
 @pytest.mark.service

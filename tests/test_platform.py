@@ -1,6 +1,7 @@
 """The shop through Dagster, well and badly: what is published, what is refused, and in which words."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -290,8 +291,96 @@ def test_what_a_person_has_not_seen_is_not_accepted(platform: Installation) -> N
         "import polars as pl\ndef clean(frame, context):\n"
         "    return frame.with_columns(currency=pl.lit(None, pl.String))\n"
     )
-    assert "fails otherwise: record_key" in why(accept(platform, "known"))
+    assert "nobody has seen yet: record_key" in why(accept(platform, "known"))
     assert acceptance.read(platform.lake, "rates", DAY) == [] and rows(platform, "rates").is_empty()
+
+
+def test_of_rows_that_were_crawled_again_nothing_is_accepted_that_was_seen_of_the_older_ones(
+    platform: Installation,
+) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    assert platform.materialise("raw/rates,dead_letters/rates", DAY).success
+    words = why(accept(platform, "known"))
+    assert f"clean/rates, partition {DAY}, was made again and fails in a way that nobody has seen yet: " in words
+    assert "; expectations_critical: rate must be more than 0" in words
+    assert "Look at its report, and accept it again" in words
+    assert acceptance.read(platform.lake, "rates", DAY) == [] and rows(platform, "rates").is_empty()
+    # What was set aside of them could not be looked at either, until now.
+    assert platform.materialise("raw/rates,dead_letters/rates", DAY).success
+    assert "in quarantine: rate must be" in why(accept(platform, "known", quarantine=True))
+    result = accept(platform, "known", quarantine=True)
+    assert result.success, why(result)
+    assert not rows(platform, "rates").is_empty()
+
+
+def test_rows_left_in_for_an_acceptance_fail_nothing_but_what_was_looked_at(platform: Installation) -> None:
+    suite = platform.settings.sources / "rates" / "expectations.json"
+    euro, dollar = (
+        {
+            "type": "expect_column_values_to_not_be_in_set",
+            "kwargs": {"column": "currency", "value_set": [currency], "mostly": 0.5},
+        }
+        for currency in ("EUR", "USD")
+    )
+    no_rows = {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 0}}
+    suite.write_text(json.dumps({"expectations": [euro, no_rows]}))
+    assert not platform.run("rates", DAY).success
+    suite.write_text(json.dumps({"expectations": [euro, no_rows, dollar]}))
+    words = why(accept(platform, "known", quarantine=True))
+    assert "seen yet: currency must not be one of USD in 50 % of rows: 1 rows are left in. Look" in words
+    assert rows(platform, "rates").is_empty()
+    result = accept(platform, "known", quarantine=True)
+    assert result.success, why(result)
+    assert {"EUR", "USD"} <= {*rows(platform, "rates")["currency"]}
+
+
+def test_an_incomplete_crawl_is_not_accepted_by_what_was_seen_of_the_crawl_before(platform: Installation) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    spider(
+        platform,
+        "rates",
+        "class RatesSpider(scrapy.Spider):\n    name = 'rates'\n    def parse(self, response):\n"
+        "        yield {'currency': 'EUR', 'rate': '1'}\n        raise KeyError('the table moved')\n",
+    )
+    assert not platform.run("rates", DAY).success
+    looked_at = {"incomplete": platform.lake.current("incomplete", "rates", DAY).version}
+    words = why(accept(platform, "known", incomplete=True, versions=looked_at))
+    assert f"clean/rates, partition {DAY}, was made again and fails in a way that nobody has seen yet: " in words
+    assert acceptance.read(platform.lake, "rates", DAY) == [] and rows(platform, "rates").is_empty()
+    result = accept(platform, "known", quarantine=True)
+    assert result.success, why(result)
+    assert rows(platform, "rates")["currency"].to_list() == ["EUR"]
+
+
+def test_a_crawl_that_comes_while_it_is_accepted_is_not_accepted_with_it(
+    platform: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    negate_rates(platform)
+    assert not platform.run("rates", DAY).success
+    record = acceptance.accept
+
+    def overtaken(*args: Any, **more: Any) -> acceptance.Acceptance:
+        assert platform.materialise("raw/rates,dead_letters/rates,clean/rates,quarantine/rates", DAY)
+        return record(*args, **more)
+
+    monkeypatch.setattr(acceptance, "accept", overtaken)
+    assert "was replaced since you looked" in why(accept(platform, "known"))
+    assert acceptance.read(platform.lake, "rates", DAY) == []
+
+
+def test_records_without_a_key_that_were_accepted_are_not_asked_for_again_in_the_layer_above(
+    platform: Installation,
+) -> None:
+    (platform.settings.sources / "rates" / "transform.py").write_text(
+        "import polars as pl\ndef clean(frame, context):\n"
+        "    return frame.with_columns(currency=pl.when(pl.col('currency') != 'EUR').then(pl.col('currency')))\n"
+    )
+    assert not platform.run("rates", DAY).success
+    result = accept(platform, "the bank does not name its own")
+    assert result.success, why(result)
+    assert rows(platform, "rates")["currency"].null_count() == 1
 
 
 def test_rows_in_quarantine_reach_no_reader_and_can_be_asked_for(platform: Installation) -> None:

@@ -107,6 +107,12 @@ def test_nan_empty_texts_and_nothing_are_no_values() -> None:
     assert found.fields["score"].quantiles is not None and found.fields["score"].quantiles[0] == 1.5
 
 
+def test_numbers_at_the_ends_of_a_float_do_not_make_statistics_that_cannot_be_read_back() -> None:
+    found = taken(*(row(number, score=(-1.7e308, 1.7e308)[number % 2]) for number in range(4)))
+    assert found.fields["score"].quantiles is not None
+    assert set(found.fields["score"].quantiles) <= {-1.7e308, 1.7e308}
+
+
 def test_a_column_of_nothing_has_no_quantiles() -> None:
     found = taken(*(row(number, name=None, price=None, price_currency=None, made=None) for number in range(9)))
     assert all(found.fields[name].quantiles is None for name in ("name", "price", "made"))

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from gossamer.cli import state
 from gossamer.errors import LakeError, PartitionKeyError, PublicationRefusedError, SchemaConflictError
 from gossamer.lake import Lake, object_path, stage
-from gossamer.publish.tables import history, publish, storable
+from gossamer.publish.tables import history, publications, publish, storable
 from gossamer.schema import field_columns
 from gossamer.schema import published as published_schema
 from gossamer.source import FieldType, Source
@@ -27,6 +28,7 @@ from tests.publications import (
     failed,
     finish,
     finish_and_publish,
+    outlive_log,
     passed,
     product,
     products,
@@ -216,6 +218,41 @@ def test_a_table_that_was_vacuumed_still_has_what_was_published(lake: Lake, shop
     assert table.version() > published.version
     assert publish(lake, shop, KEY) == published
     assert DeltaTable(lake.table_url(shop.name)).version() == table.version()
+
+
+def test_what_is_older_than_the_tables_log_is_still_known_as_published(lake: Lake, shop: Source) -> None:
+    finish_and_publish(lake, shop, "2026-11-17", products([product("a"), product("b")]))
+    finish_and_publish(lake, shop, "2026-11-18", products([product("c")]))
+    finish_and_publish(lake, shop, "2026-11-19", products([product("d")]).clear())
+    finish_and_publish(lake, shop, KEY, products([product("e")]))
+    outlive_log(lake, shop.name)
+    made = finish(lake, shop, "2026-11-18", products([product("not published")]))
+    assert [entry.partition for entry in history(lake, shop.name)] == [KEY]
+    found = publications(lake, shop.name)
+    days = {"2026-11-17": 2, "2026-11-18": 1, "2026-11-19": 0, KEY: 1}
+    assert {key: entry.rows for key, entry in found.items()} == days
+    assert {entry.version for entry in found.values()} == {3}
+    assert abs(found["2026-11-17"].time - datetime.now(UTC)) < timedelta(minutes=5)
+    seen = {key: state.read(lake, shop.name, key, found[key]).is_published for key in days}
+    assert seen == {key: key != "2026-11-18" for key in days}
+    assert not found["2026-11-18"].brought(made["enriched"])
+    again = publish(lake, shop, "2026-11-18")
+    assert publications(lake, shop.name)["2026-11-18"].version == again.version == 4
+
+
+def test_rows_that_others_took_out_of_an_old_partition_are_not_taken_for_what_was_published(
+    lake: Lake, shop: Source
+) -> None:
+    for key in (KEY, "2026-11-18"):
+        finish_and_publish(lake, shop, key, products([product("a"), product("b")]))
+    finish_and_publish(lake, shop, "2026-11-19", products([product("other")]))
+    outlive_log(lake, shop.name)
+    table = DeltaTable(lake.table_url(shop.name))
+    table.delete(f"partition_key = '{KEY}' and sku = 'a'")
+    table.delete("partition_key = '2026-11-18'")
+    found = publications(lake, shop.name)
+    assert found.keys() == {KEY, "2026-11-19"} and found[KEY].rows == 1
+    assert not state.read(lake, shop.name, KEY, found[KEY]).is_published
 
 
 # -- types ------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Scrapy itself crawls a site that misbehaves; what its engine makes of the failures is in `test_crawl`.
 """
 
+import ipaddress
 import json
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gossamer.crawl.guards import is_private
 from gossamer.crawl.reasons import EXCLUSIONS, Reason, of_status
 from gossamer.settings import PROJECT
 from tests import mocksite
@@ -154,3 +156,40 @@ def test_rules_are_no_failures_and_every_error_status_has_a_reason() -> None:
     assert not EXCLUSIONS & {Reason.UNSERIALISABLE, Reason.PROCESS_DIED, Reason.LIMIT, Reason.CANCELLED}
     assert {of_status(status) for status in range(400, 600)} & EXCLUSIONS == set()
     assert Reason.OTHER not in {of_status(status) for status in range(400, 600)}
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("8.8.8.8", False),
+        ("10.0.0.5", True),
+        ("127.0.0.1", True),
+        ("100.64.0.1", True),
+        ("169.254.169.254", True),
+        ("224.0.0.1", True),
+        ("0.0.0.0", True),
+        ("2606:4700:4700::1111", False),
+        ("::1", True),
+        ("::", True),
+        ("fe80::1", True),
+        ("fc00::1", True),
+        ("ff02::1", True),
+        ("2001:db8::1", True),
+        ("fec0::1", True),  # site-local
+        ("4000::1", True),  # given to nobody
+        # IPv4 inside IPv6: mapped, 6to4, compatible, NAT64 and its prefix for a site's own use
+        ("::ffff:10.0.0.5", True),
+        ("::ffff:8.8.8.8", False),
+        ("2002:a00:5::", True),
+        ("2002:808:808::", False),
+        ("::10.0.0.5", True),
+        ("64:ff9b::a00:5", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("64:ff9b::e000:1", True),
+        ("64:ff9b::808:808", False),
+        ("64:ff9b:1::a00:5", True),
+        ("64:ff9b:1::808:808", True),
+    ],
+)
+def test_only_addresses_of_the_public_internet_are_fetched(address: str, private: bool) -> None:
+    assert is_private(ipaddress.ip_address(address)) is private

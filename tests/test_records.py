@@ -81,7 +81,7 @@ def one(tmp_path: Path, field: str, text: str | None) -> dict[str, Any]:
         ("Price - £5.00", "5", "GBP"),
         ("(£4.99 per kg)", "4.99", "GBP"),
         ("1.4590", "1.459", None),
-        ("12-13 pieces £4", "12", "GBP"),
+        ("12-13 pieces £4", "4", "GBP"),
         ("0", "0", None),
     ],
 )

@@ -1,22 +1,28 @@
 """A crawl's records in a real lake: what counts of what was written, and what becomes the partition's rows."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from gossamer.crawl.frontier import Failure, Record, Segment, State
+from gossamer.crawl import flush
+from gossamer.crawl.flush import Flusher
+from gossamer.crawl.frontier import Failure, Frontier, FrontierError, NewRecord, Record, Segment, State, Unit
+from gossamer.crawl.frontier.sqlite import SqliteFrontier
 from gossamer.crawl.rows import Page, RowFormat
 from gossamer.crawl.segments import DEAD_LETTERS, Segments, dead_letters
 from gossamer.errors import LakeError
@@ -337,6 +343,75 @@ def test_long_and_hostile_words_of_a_page_are_cut_and_made_harmless() -> None:
 
 
 # --- Size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Frontier]:
+    """A store in which records wait that have some 2 MB each."""
+    with closing(SqliteFrontier(tmp_path / "store.sqlite")) as frontier:
+        for record in records(1, *({"title": f"{n} {'x' * 2_000_000}"} for n in range(30))):
+            frontier.commit([Unit(outputs=[NewRecord(record.data)])])
+        yield frontier
+
+
+def never(error: FrontierError) -> None:
+    raise error
+
+
+def expect_pieces(segments: Segments, frontier: Frontier) -> None:
+    """All of them lie in segments of at most 16 MiB, each once."""
+    named = frontier.segments()
+    assert [segment.rows for segment in named] == [8, 8, 8, 6]
+    assert [title.partition(" ")[0] for title in titles(segments, named)] == [str(n) for n in range(30)]
+
+
+def test_large_records_are_not_held_in_memory_all_at_once_when_a_crawl_ends(local: Lake, large: Frontier) -> None:
+    segments = launched(local)
+    Flusher(large, segments, never).rest()
+    expect_pieces(segments, large)
+
+
+def test_large_rows_are_brought_together_a_few_at_a_time(local: Lake, large: Frontier) -> None:
+    segments = launched(local)
+    Flusher(large, segments, never).rest()
+    named = large.segments()
+    with stage(segments.rows(named, []), segments.group_rows(named)) as staged:
+        about = pq.read_metadata(staged.path)
+        groups = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+        assert sum(groups) == 30
+        assert max(groups) <= 8, "16 MiB"
+        assert [row[0].partition(" ")[0] for row in staged.frame.select("title").collect().iter_rows()] == [
+            str(n) for n in range(30)
+        ]
+
+
+def test_small_rows_are_not_cut_into_small_groups(local: Lake) -> None:
+    segments = launched(local)
+    assert segments.group_rows([]) == 250_000
+    named = [segments.write(titled(1, 50)), segments.write(titled(51, 99))]
+    assert segments.group_rows(named) > 50_000
+    for segment in named:  # as an older version wrote it
+        place = local.url(f"{FOLDER}/{segment.name}")
+        pl.read_parquet(place).drop("_bytes").write_parquet(place)
+        assert segments.group_rows(named) > 50_000
+    assert len(titles(segments, named)) == 99
+
+
+def test_large_records_that_have_waited_go_in_several_segments_one_after_the_other(
+    local: Lake, large: Frontier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flush, "SEGMENT_SECONDS", 3.0)
+    segments = launched(local)
+
+    async def crawl() -> None:
+        flushing = asyncio.create_task(Flusher(large, segments, never).run())
+        async with asyncio.timeout(10):  # each for itself would wait its 3 s
+            while large.waiting():
+                await asyncio.sleep(0.05)
+        flushing.cancel()
+
+    asyncio.run(crawl())
+    expect_pieces(segments, large)
 
 
 def test_more_dead_letters_than_are_held_at_a_time_all_arrive_in_order() -> None:

@@ -17,6 +17,7 @@ from gossamer.instance import prepare_home
 from gossamer.settings import Settings
 
 if TYPE_CHECKING:
+    from gossamer.cli.state import State
     from gossamer.lake import Lake
     from gossamer.source import Source
 
@@ -69,7 +70,8 @@ def accept(
 ) -> int:
     """Publish a partition although its checks failed. Reason and name are kept with the data.
 
-    It holds for the data that lies there now: what is crawled or cleaned again is judged again.
+    It holds for the data that lies there now: what is crawled or cleaned again is judged again. Layers of an older
+    crawl are made again first; what fails in them then is told, and accepted only when you say so again.
     """
     from gossamer.cli import state
     from gossamer.lake import INCOMPLETE, Lake
@@ -86,6 +88,11 @@ def accept(
     for layer, check in now.checks:
         if check.blocking and not check.passed:
             terminal.note(f"to be accepted: {layer}: {check.name}: {terminal.clean(check.summary)}")
+    if quarantine and (rows := _in_quarantine(now)):
+        terminal.note(f"to be accepted: {rows} in quarantine")
+    if stale := [layer for layer in now.manifests if layer in now.stale and layer != "raw"]:
+        what = "what fails in them then is shown, and not accepted yet"
+        terminal.note(f"of older rows, so made again first: {', '.join(stale)}; {what}")
     asked = {
         "source": name,
         "partition": partition,
@@ -100,6 +107,15 @@ def accept(
         "history": history,
     }
     return _run(settings, source, [partition], "accept_partition", "accept", asked)
+
+
+def _in_quarantine(now: "State") -> str:
+    """The rows that the clean layer set aside, in words; "" where there are none, or they are of older rows."""
+    cleaned = None if "clean" in now.stale else now.manifests.get("clean")
+    set_aside = cleaned.notes.get("quarantine", {}) if cleaned else {}
+    if not set_aside.get("rows"):
+        return ""
+    return terminal.clean(f"{terminal.count(set_aside['rows'], 'row')}: {'; '.join(set_aside['by'])}")
 
 
 def _run(settings: Settings, source: "Source", keys: Sequence[str], job: str, op: str, asked: Mapping[str, Any]) -> int:

@@ -14,7 +14,8 @@ from gossamer.crawl.progress import Progress
 from gossamer.lake import INCOMPLETE, Lake
 from gossamer.manifest import CheckResult, Manifest
 from gossamer.partition import SEPARATOR
-from gossamer.publish.tables import HistoryEntry, history
+from gossamer.publish.tables import HistoryEntry
+from gossamer.publish.tables import publications as publications
 
 LAYERS = ("raw", "clean", "enriched")
 #: The newest crawl is over and its books did not close; or there never was one.
@@ -91,7 +92,7 @@ class State:
         enriched = self.manifests.get("enriched")
         if enriched is None or self.published is None or "enriched" in self.stale:
             return False
-        return self.published.enriched_version == enriched.version
+        return self.published.brought(enriched)
 
 
 def read(lake: Lake, source: str, key: str, published: HistoryEntry | None) -> State:
@@ -120,11 +121,3 @@ def _is_incomplete(manifests: Mapping[str, Manifest]) -> bool:
     """Whether the newest crawl is an incomplete one: a complete one that was cut short may leave an older behind."""
     newest = {layer: manifest.generation for layer, manifest in manifests.items()}
     return newest.get(INCOMPLETE, 0) > newest.get("raw", 0)
-
-
-def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
-    """The newest publication of each partition."""
-    newest: dict[str, HistoryEntry] = {}
-    for entry in history(lake, source):
-        newest.setdefault(entry.partition, entry)
-    return newest

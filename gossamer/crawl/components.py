@@ -71,6 +71,8 @@ class SitemapSeeds:
     async def process_start(self, start: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if self.crawler.sitemap:  # `start()` has not run yet: its first step comes after this
             await self._fetch_seeds(self.crawler.sitemap)
+            if self.crawler.durable_engine.rolls_back:  # the next launch fetches it
+                return
         async for output in start:
             yield output
 
@@ -85,6 +87,8 @@ class SitemapSeeds:
             async for url in pages_of(sitemap, fetch):
                 urls.append(url)
         except SitemapError as error:
+            if crawler.durable_engine.rolls_back:  # our own end cut it short, not the site
+                return
             reason = reasons.of_status(error.status) if error.status else reasons.of_download_error(error.cause)
             self._dead_sitemap(error.url, reason, str(error), error.status)
         else:

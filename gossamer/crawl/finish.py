@@ -71,7 +71,9 @@ def finish(
 def _rows(frontier: Frontier, segments: Segments) -> Iterator[Staged]:
     with contextlib.ExitStack() as staging:
         try:
-            rows = staging.enter_context(stage(segments.rows(frontier.segments(), frontier.retracted())))
+            named = frontier.segments()
+            frame = segments.rows(named, frontier.retracted())
+            rows = staging.enter_context(stage(frame, segments.group_rows(named)))
         except (pl.exceptions.PolarsError, OSError) as error:
             first_line = str(error).strip().partition("\n")[0]
             raise LakeError(

@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 #: So many records make a segment; fewer do when the oldest has waited so many seconds.
 SEGMENT_ROWS = 10_000
 SEGMENT_SECONDS = 60.0
+#: A segment has no more data than this, or one record: in memory it takes several times as much while it is written.
+SEGMENT_BYTES = 16 * 1024 * 1024
 _LOOK_SECONDS = 0.5
 
 
@@ -35,11 +37,13 @@ class Flusher:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                while self._is_due():
-                    records = self._frontier.waiting_records(SEGMENT_ROWS)
+                while waiting := self._due():
+                    records = self._frontier.waiting_records(SEGMENT_ROWS, SEGMENT_BYTES)
                     segment = await asyncio.to_thread(self._segments.write, records)
                     self._frontier.flushed(segment)
-                    self._last, warned = time.monotonic(), False
+                    warned = False
+                    if len(records) in (waiting, SEGMENT_ROWS):  # else they were too large: the others go on waiting
+                        self._last = time.monotonic()
             except LakeError as error:
                 if not warned:
                     _log.warning("Records wait in the crawl's store until the lake takes them: %s", error)
@@ -55,9 +59,11 @@ class Flusher:
             LakeError: the lake does not take it.
             FrontierError: the store cannot go on.
         """
-        while records := self._frontier.waiting_records(SEGMENT_ROWS):
+        while records := self._frontier.waiting_records(SEGMENT_ROWS, SEGMENT_BYTES):
             self._frontier.flushed(self._segments.write(records))
 
-    def _is_due(self) -> bool:
+    def _due(self) -> int:
+        """How many records wait, 0 where no segment is due."""
         waiting = self._frontier.waiting()
-        return waiting >= SEGMENT_ROWS or (waiting > 0 and time.monotonic() - self._last > SEGMENT_SECONDS)
+        is_due = waiting >= SEGMENT_ROWS or time.monotonic() - self._last > SEGMENT_SECONDS
+        return waiting if is_due else 0

@@ -23,6 +23,11 @@ ALLOW_PRIVATE = "GOSSAMER_ALLOW_PRIVATE"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+#: The only addresses of IPv6 that are given out for the public internet.
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+#: By these a network that has IPv6 only reaches IPv4: the last 32 bits are the address there.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 class Robots(RobotsTxtMiddleware):
     """Scrapy's, mended: of the requests that wait for a robots.txt, only the first was told what it says."""
@@ -64,9 +69,19 @@ class AddressGuard:
 
 def is_private(address: Address) -> bool:
     """Whether an address is not one of the public internet (private, loopback, link-local, reserved, multicast)."""
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    address = mapped or address
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _inner(address)
+        if inner is None:
+            return address not in _PUBLIC_IPV6 or not address.is_global
+        address = inner
     return not address.is_global or address.is_multicast
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The address of IPv4 that this one leads to."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _refuse_private(host: str, address: Address) -> None:

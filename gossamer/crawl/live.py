@@ -158,8 +158,9 @@ class Live:
         return dict(worst)
 
     def progress(self, state: str = RUNNING) -> Progress:
-        """What is told to those who watch."""
+        """What is told to those who watch; from any thread, while the counts go on."""
         elapsed = self.elapsed
+        states, reasons = dict(self.states), dict(self.reasons)  # copied at once: what is gone through may not grow
         return Progress(
             pages=self.pages,
             records=self.records,
@@ -169,8 +170,8 @@ class Live:
             bytes=self.bytes,
             elapsed_s=round(elapsed, 1),
             eta_s=self.eta,
-            states={"pending": self.pending} | {state.name.lower(): count for state, count in self.states.items()},
-            reasons=dict(self.reasons),
+            states={"pending": self.pending} | {state.name.lower(): count for state, count in states.items()},
+            reasons=reasons,
             hosts=self.worst_hosts(HOSTS_TOLD),
             rate=round(self.pages / max(elapsed, 0.001), 2),
             last_url=self.last_url,

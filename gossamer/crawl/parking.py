@@ -246,7 +246,10 @@ class Parking:
             raise FrontierError(_no_copy(error)) from error
 
     def start(self, frontier: Frontier) -> None:
-        """Ships the store, and from then on its changes, from a thread of its own; takes the frontier's `log`."""
+        """Ships the store, and from then on its changes, from a thread of its own; takes the frontier's `log`.
+
+        Should a fault of ours end that thread, the frontier's next change raises a FrontierError, which ends the crawl.
+        """
         self._halt()
         self._shipper = _Shipper(self._shelf, frontier)
 
@@ -268,6 +271,7 @@ class Parking:
     def behind_s(self) -> float:
         """For how many seconds the lake lacks something that was committed: 0 when it has everything.
 
+        Where shipping has ended by a fault of ours it is 0 too: nothing may wait, so that a commit comes, which fails.
         Before `start` nothing is promised, and it is 0; with a newer launch's store in the lake it is infinite.
         """
         return 0.0 if self._shipper is None else self._shipper.behind_s
@@ -374,6 +378,7 @@ class _Shipper:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._fenced = False
+        self._fault: BaseException | None = None
         self._covered: int | None = None  # the lake has everything up to this sequence; None: no base yet
         self._base_bytes = self._log_cost = 0
         frontier.log = self._collect
@@ -395,12 +400,19 @@ class _Shipper:
     def behind_s(self) -> float:
         if self._fenced:
             return math.inf
+        if self._fault is not None:
+            return 0.0
         with self._lock:
             if self._covered is None:
                 return time.monotonic() - self._began
             return time.monotonic() - self._changes[0].committed_at if self._changes else 0.0
 
     def _collect(self, content: bytes) -> None:
+        if self._fault is not None:
+            raise FrontierError(
+                f"The crawl's store does not reach the lake any more, by a fault of Gossamer's ({self._fault!r}; its "
+                "traceback is in the log). What was committed is safe on this machine: run the crawl again."
+            ) from self._fault
         change = _Change(time.monotonic(), self._frontier.sequence, content)
         with self._lock:
             self._changes.append(change)
@@ -422,7 +434,7 @@ class _Shipper:
     def _persist(self, work: Callable[[], None]) -> bool:
         """Does it, again and again if there is trouble; False where it is not done and not to be done any more."""
         pause, in_trouble = _FIRST_PAUSE, False
-        while not self._fenced:
+        while not self._fenced and self._fault is None:
             try:
                 work()
             except FencedError as error:
@@ -438,6 +450,9 @@ class _Shipper:
                 if self._ending.wait(pause):
                     return False
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            except BaseException as error:  # noqa: BLE001  a library's panic too: without its thread the crawl would hold
+                _log.error("The crawl's store cannot be shipped, by a fault of Gossamer's:", exc_info=error)
+                self._fault = error
             else:
                 if in_trouble:
                     _log.info("The crawl's store reaches the lake again.")

@@ -167,7 +167,8 @@ class Reporter:
         self._snapshot, self._on_wish, self._on_fenced = snapshot, on_wish, on_fenced
         self._series = Series()
         self._state: str | None = None
-        self._over = self._warned = False
+        self._over = False
+        self._known: set[type[Exception]] = set()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._report, name="progress", daemon=True)
 
@@ -203,13 +204,16 @@ class Reporter:
         self._thread.join(_JOIN_SECONDS)
 
     def _report(self) -> None:
-        before = read_progress(self._lake, self._crawl.source, self._crawl.key)
-        if before and before.generation == self._crawl.generation:
-            self._series = Series(before.series)
+        self._try(self._recall)
         while not self._over:
             self._try(self._beat)
             self._wake.wait(INTERVAL_SECONDS)
             self._wake.clear()
+
+    def _recall(self) -> None:
+        before = last_word(self._lake, self._crawl.source, self._crawl.key)
+        if before and before.generation == self._crawl.generation:
+            self._series = Series(before.series)
 
     def _beat(self) -> None:
         """Hears first: a lake that takes nothing any more can still say what is wanted."""
@@ -227,12 +231,21 @@ class Reporter:
         return True
 
     def _try(self, work: Callable[[], object]) -> None:
+        """Does it; what goes wrong is told once of its kind, and the next beat tries again."""
         try:
             work()
         except LakeError as error:
-            if not self._warned:
+            if self._is_new(error):
                 _log.warning("Progress cannot be shown (the crawl goes on): %s", error)
-            self._warned = True
+        except Exception as error:  # noqa: BLE001  without beats nobody hears of the crawl, and it hears of no stop
+            if self._is_new(error):
+                _log.error("Progress cannot be shown (the crawl goes on), a fault of Gossamer's:", exc_info=error)
+
+    def _is_new(self, error: Exception) -> bool:
+        """Whether no error of this kind has been told: a beat comes every second."""
+        is_new = type(error) not in self._known
+        self._known.add(type(error))
+        return is_new
 
     def _said(self) -> Progress:
         told = self._snapshot()

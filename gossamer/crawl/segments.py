@@ -44,6 +44,12 @@ _FOLDER = "segments"
 _REMEDY = "Bring it back from a backup, or start the crawl afresh."
 _RECORD, _REQUEST = "_record", "_request"
 _FETCHED_AT = "_fetched_at"
+#: Of the record as it waited in the store; segments of older versions do not have it.
+_BYTES = "_bytes"
+_OWN = (_RECORD, _REQUEST, _BYTES)
+#: So much of the rows is in memory at a time when they are brought together, at most so many of them.
+_GROUP_BYTES = 16 * 1024 * 1024
+_GROUP_ROWS = 250_000
 #: So many dead letters are in memory at a time.
 _BATCH = 10_000
 
@@ -100,6 +106,19 @@ class Segments:
             rows = rows.filter(pl.col(_RECORD) > pl.col(_REQUEST).replace_strict(requests, last, default=-1))
         return rows.select(self._raw.names())
 
+    def group_rows(self, segments: Sequence[Segment]) -> int:
+        """How many rows are to be in memory at a time, for `stage`: by their size on average.
+
+        Raises:
+            LakeError: a segment cannot be read.
+        """
+        if not segments:
+            return _GROUP_ROWS
+        scan = self._scan(segments, schema={_BYTES: pl.Int64}, extra_columns="ignore", missing_columns="insert")
+        with self._readable():
+            mean = scan.select(pl.col(_BYTES).mean()).collect(engine="streaming").item()
+        return max(1, min(_GROUP_ROWS, int(_GROUP_BYTES / mean))) if mean else _GROUP_ROWS
+
     def sweep(self, keep: Sequence[Segment]) -> None:
         """Deletes the segments that are not among these: what launches wrote that were killed before they named it.
 
@@ -125,6 +144,7 @@ class Segments:
         frame = pl.DataFrame(rows, schema=dict.fromkeys(self._texts, pl.String), orient="row").select(
             pl.Series(_RECORD, [record.id for record in records], dtype=pl.Int64),
             pl.Series(_REQUEST, [record.request for record in records], dtype=pl.Int64),
+            pl.Series(_BYTES, [len(record.data.encode()) for record in records], dtype=pl.Int64),
             *[_moment(name) if name == _FETCHED_AT else pl.col(name) for name in self._texts],
             pl.lit(self._crawl_id).alias(CRAWL_ID),
         )
@@ -187,7 +207,7 @@ class Segments:
         """The columns of today's declaration: what is no longer declared goes to `extra`, what is new is null."""
         with self._readable():
             present = frame.collect_schema()
-        gone = [name for name in present if name not in self._raw and name not in (_RECORD, _REQUEST)]
+        gone = [name for name in present if name not in self._raw and name not in _OWN]
         if gone:
             frame = frame.with_columns(
                 pl.struct(EXTRA, *gone).map_batches(_extras, return_dtype=pl.String, is_elementwise=True).alias(EXTRA)

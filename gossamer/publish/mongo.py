@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossamer.errors import ConfigurationError, GossamerError, LakeError
 from gossamer.lake import Lake
-from gossamer.publish.tables import history
+from gossamer.publish.tables import publications
 from gossamer.source import Source
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
 
     `_id` is the value of the key field, a sub-document where the key has several fields. A source with segments has
     the segment in it too: a key identifies a record within its partition only. `_published` holds the partition, the
-    table version, and both as the order in which publications count: an older one replaces nothing.
+    table version, and both as the order in which publications count: an older one replaces nothing. Of a publication
+    that the table's log no longer has, it is the version that was read: no newer publication has a lower one.
     Documents that an earlier publication of this partition brought and this one no longer has are deleted, those that
     another partition has taken over are not. Of two publications of a partition that are written at one moment, the
     older may leave documents behind that the newer no longer has, until the partition is written again.
@@ -69,7 +70,7 @@ def upsert(lake: Lake, source: Source, key: str, uri: str) -> MongoCounts:
         ConfigurationError: the connection string is wrong or names no database.
         MongoError: the server cannot be reached or refused a document.
     """
-    entry = next((entry for entry in history(lake, source.name) if entry.partition == key), None)
+    entry = publications(lake, source.name).get(key)
     frame = None if entry is None else lake.scan_published(source.name, key, entry.version)
     if entry is None or frame is None:
         raise LakeError(f"Nothing is published of {source.name}, partition {key}. Materialise published/{source.name}.")

@@ -11,7 +11,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +101,10 @@ class Publication:
 class HistoryEntry:
     """One publication of the past: `version` of the table, what it replaced, and where that came from.
 
-    `accepted` is the reason for which a person accepted its failures, "" where there was nothing to accept.
+    `accepted` is the reason for which a person accepted its failures, "" where there was nothing to accept. Of one that
+    is older than the table's log, crawl, run, enriched version and reason are "", and `version` is the newest one: it
+    has these rows, and whatever is published later gets a higher one. `marker` then says which data it was, None where
+    that cannot be told.
     """
 
     version: int
@@ -113,6 +116,13 @@ class HistoryEntry:
     enriched_version: str
     report: str
     accepted: str
+    marker: int | None = None
+
+    def brought(self, enriched: Manifest) -> bool:
+        """Whether it is this very data that it brought to its readers."""
+        if self.enriched_version:
+            return self.enriched_version == enriched.version
+        return self.marker == _number(enriched.version)
 
 
 def publish(lake: Lake, source: Source, key: str, run_id: str = "") -> Publication:
@@ -192,7 +202,23 @@ def history(lake: Lake, source: str, limit: int | None = None) -> list[HistoryEn
     """The publications of a source, newest first, as far as the table's log goes back (30 days)."""
     with _named(lake, source):
         table = lake.table(source)
-        return [] if table is None else _history(table, limit)
+        return [] if table is None else _entries(table.history(limit))
+
+
+def publications(lake: Lake, source: str) -> dict[str, HistoryEntry]:
+    """The newest publication of each partition; what is older than the table's log is told by the table itself.
+
+    Raises:
+        LakeError: the table is damaged or cannot be reached.
+    """
+    with _named(lake, source):
+        table = lake.table(source)
+        if table is None:
+            return {}
+        log, newest = table.history(), dict[str, HistoryEntry]()
+        for entry in _entries(log):
+            newest.setdefault(entry.partition, entry)
+        return {**_older_than_log(lake, source, table, log, newest), **newest}
 
 
 def dataset(lake: Lake, source: str) -> "Dataset | None":
@@ -215,7 +241,7 @@ def _commit(
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError, DeltaError
 
-    marker = f"partition:{key}", _number(enriched.version)
+    marker = _marker(key), _number(enriched.version)
     rows = _with_partition(source, rows, key)
     for attempt in range(ATTEMPTS):
         table = lake.table(source.name)
@@ -296,7 +322,7 @@ def _log(table: "DeltaTable") -> Iterator[dict[str, Any]]:
         yield from table.history()[_RECENT:]
 
 
-def _history(table: "DeltaTable", limit: int | None) -> list[HistoryEntry]:
+def _entries(log: Sequence[Mapping[str, Any]]) -> list[HistoryEntry]:
     return [
         HistoryEntry(
             version=entry["version"],
@@ -309,9 +335,55 @@ def _history(table: "DeltaTable", limit: int | None) -> list[HistoryEntry]:
             report=entry["report"],
             accepted=entry.get("accepted", ""),
         )
-        for entry in table.history(limit)
+        for entry in log
         if "enriched_version" in entry
     ]
+
+
+def _older_than_log(
+    lake: Lake, source: str, table: "DeltaTable", log: Sequence[Mapping[str, Any]], logged: Collection[str]
+) -> dict[str, HistoryEntry]:
+    """The publications that the log no longer has: of partitions with rows, and of some that were published empty."""
+    # What another tool restored or deleted is not what the marker, which outlives both, speaks of.
+    is_ours = all("partition" in entry or entry["operation"] in _SAME_ROWS for entry in log)
+    found: dict[str, tuple[int, datetime, int | None]] = {}
+    for key, rows, written in _files(table):
+        if key not in logged:
+            found[key] = rows, written, table.transaction_version(_marker(key)) if is_ours else None
+    for key in set(lake.partitions("enriched", source)) - found.keys() - set(logged) if is_ours else ():
+        enriched, marker = lake.manifest("enriched", source, key), table.transaction_version(_marker(key))
+        if enriched and enriched.rows == 0 and marker == _number(enriched.version):
+            found[key] = 0, enriched.written_at, marker
+    return {
+        key: HistoryEntry(
+            version=table.version(),
+            partition=key,
+            rows=rows,
+            time=written,
+            crawl_id="",
+            run_id="",
+            enriched_version="",
+            report=lake.url(object_path("reports", source, key, ".html")),
+            accepted="",
+            marker=marker,
+        )
+        for key, (rows, written, marker) in found.items()
+    }
+
+
+def _files(table: "DeltaTable") -> Iterator[tuple[str, int, datetime]]:
+    """Each partition that has rows: its key, how many, and when they were written."""
+    files = pl.DataFrame(table.get_add_actions(flatten=True))
+    if files.is_empty():
+        return
+    key = pl.col(f"partition.{PARTITION}")
+    written = pl.from_epoch(pl.col("modification_time").max(), "ms").dt.replace_time_zone("UTC")
+    yield from files.group_by(key).agg(pl.col("num_records").sum(), written).iter_rows()
+
+
+def _marker(key: str) -> str:
+    """The name under which the table keeps, for ever, which data a partition has."""
+    return f"partition:{key}"
 
 
 def _number(version: str) -> int:

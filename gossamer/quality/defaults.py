@@ -36,6 +36,8 @@ from gossamer.quality.shapes import Mixture, mixed, spread
 from gossamer.source import Source
 
 _DAY = 86400.0
+#: So many rows that read as the text of a block page do so by no chance of a title.
+_WALLS_NO_CHANCE = 3
 #: Types of fields whose values may all change at once, in a sale, say.
 _QUANTITIES = frozenset({"int", "float", "money", "quantity", "rating"})
 #: Integers of more values than these are quantities, not categories.
@@ -150,7 +152,10 @@ def _of_all_rows(case: Case) -> Iterator[Measure]:
         slack=noise(case, 0.02),
         sides="high",
         limit=0.05,
-        critical=lambda _, __: True,
+        # Without a history, one honest title ("Forbidden Love") among few is no reason to keep them all back.
+        critical=lambda share, usual: (
+            usual is not None or share >= 0.5 or share * case.profile.rows >= _WALLS_NO_CHANCE
+        ),
         detail=", ".join(f"{kind} {words.percent(share)}" for kind, share in most(case.profile.walls)),
         rows=pl.any_horizontal(walls) if walls else None,
         value=pl.concat_str(beginnings, separator=" | ", ignore_nulls=True) if beginnings else None,

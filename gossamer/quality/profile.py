@@ -7,6 +7,7 @@ texts are searched for is in `texts`.
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -432,8 +433,13 @@ def _word(value: object) -> str:
 
 def _quantiles(values: pl.Series, low: float | None = None, high: float | None = None) -> tuple[float, ...]:
     ordered = values.sort()
-    inner = [ordered.quantile(share, "linear") for share in _QUANTILES]
-    first, *middle, last = [float(value or 0.0) for value in inner]
+
+    def quantile(share: float) -> float:
+        between = float(ordered.quantile(share, "linear") or 0.0)
+        # The distance of two numbers at the ends of what a float can hold is infinite, which JSON does not know.
+        return between if math.isfinite(between) else float(ordered.quantile(share, "nearest") or 0.0)
+
+    first, *middle, last = map(quantile, _QUANTILES)
     return (first if low is None else low, *middle, last if high is None else high)
 
 

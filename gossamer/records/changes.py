@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -15,12 +15,17 @@ from gossamer.records import keys
 from gossamer.schema import INSTANT, PARTITION, TYPES
 from gossamer.source import Source
 
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
 #: So many keys are looked up at once.
 _KEYS_AT_ONCE = 1_000_000
 #: So many values of a frame are compared at once (8 bytes each): few columns of many rows, or many of few.
 _VALUES_AT_ONCE = 16_000_000
 #: Columns in one word of marks.
 _WORD = 32
+#: The column with the crawl that brought a row.
+_CRAWL = "_crawl_id"
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,7 @@ def previous(source: Source, lake: Lake, key: str) -> tuple[str, pl.LazyFrame] |
     if source.partition(key).period is None:
         manifest = lake.manifest("clean", source.name, key)
         crawl = manifest.crawl_id if manifest else ""
-        for entry in table.history():
-            # Commits of other tools name no partition.
-            if entry.get("partition") == key and entry["crawl_id"] != crawl:
-                rows = lake.scan_published(source.name, key, entry["version"])
-                return None if rows is None else (entry["crawl_id"], rows)
-        return None
+        return _of_another_crawl(lake, source.name, key, table, crawl)
     period, *segment = key.split(SEPARATOR)
     published = (str(entry[PARTITION]).split(SEPARATOR) for entry in table.partitions())
     # Periods are written so that text sorts them.
@@ -84,6 +84,28 @@ def previous(source: Source, lake: Lake, key: str) -> tuple[str, pl.LazyFrame] |
     label = SEPARATOR.join(max(earlier))
     rows = lake.scan_published(source.name, label)
     return None if rows is None else (label, rows)
+
+
+def _of_another_crawl(
+    lake: Lake, source: str, key: str, table: "DeltaTable", crawl: str
+) -> tuple[str, pl.LazyFrame] | None:
+    """What a crawl other than this one published for the key last. Where that is older than the table's log, the rows
+    tell their crawl, as they were before what the log has of the key."""
+    log, before = table.history(), table.version()
+    for entry in log:
+        if entry.get("partition") != key:
+            continue  # commits of other tools name no partition
+        if entry["crawl_id"] != crawl:
+            rows = lake.scan_published(source, key, entry["version"])
+            return None if rows is None else (entry["crawl_id"], rows)
+        before = entry["version"] - 1
+    if not log or before < log[-1]["version"]:
+        return None
+    rows = lake.scan_published(source, key, before)
+    if rows is None or _CRAWL not in rows.collect_schema():
+        return None
+    known = rows.select(pl.col(_CRAWL).drop_nulls().first()).collect().item()
+    return None if known in (None, crawl) else (known, rows)
 
 
 def nothing(source: Source) -> pl.LazyFrame:

@@ -64,10 +64,14 @@ def checks(joined: Sequence[Joined]) -> list[CheckResult]:
 
 
 def kept(source: Source, rows: int, staged: Staged) -> list[CheckResult]:
-    """`rows_kept` and `record_key` (blocking): joins and the source's own `enrich` lose not all, and double nothing."""
+    """`rows_kept` and `record_key` (blocking): joins and the source's own `enrich` lose not all, double nothing, and
+    leave every row its whole key."""
     key = ", ".join(source.spec.record.key)
-    again = keys.repeated(staged.frame, source.spec.record.key)
-    twice = f"{again[1]} rows have the key {', '.join(map(str, again[0].values()))}" if again else ""
+    faults = []
+    if without := keys.incomplete(staged.frame, source.spec.record.key):
+        faults.append(f"{without} of {staged.rows} records have no key ({key})")
+    if again := keys.repeated(staged.frame, source.spec.record.key):
+        faults.append(f"{again[1]} rows have the key {', '.join(map(str, again[0].values()))}; one row may ({key})")
     return [
         CheckResult(
             name="rows_kept",
@@ -77,9 +81,9 @@ def kept(source: Source, rows: int, staged: Staged) -> list[CheckResult]:
         ),
         CheckResult(
             name="record_key",
-            passed=again is None,
+            passed=not faults,
             blocking=True,
-            summary=f"{twice}; one row may ({key})" if again else f"every record is there once ({key})",
+            summary="; ".join(faults) or f"every record is there once ({key})",
         ),
     ]
 

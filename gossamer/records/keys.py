@@ -22,6 +22,11 @@ def is_whole(keys: Sequence[str]) -> pl.Expr:
     return pl.all_horizontal(pl.col(key).is_not_null() for key in keys)
 
 
+def incomplete(frame: pl.LazyFrame, keys: Sequence[str]) -> int:
+    """How many rows lack a field of their key."""
+    return int(frame.select((~is_whole(keys)).sum()).collect(engine="streaming").item())
+
+
 def hashes(frame: pl.LazyFrame, keys: Sequence[str]) -> pl.Series:
     """The hash of each row's key, in order; null where the key is not whole."""
     schema = frame.collect_schema()

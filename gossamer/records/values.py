@@ -7,6 +7,7 @@ is in `values_numbers`, `values_money` and `values_dates`.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin
@@ -73,9 +74,9 @@ def _read(text: pl.Expr, kind: FieldType, locale: Locale, words: Mapping[str, bo
         case "rating":
             return values_numbers.rating(text, locale)
         case "date":
-            return [_dated(text, values_dates.iso_day(text), locale, values_dates.day)]
+            return [_dated(text, values_dates.iso_day(text), locale, values_dates.day, pl.Date())]
         case "datetime":
-            return [_dated(text, values_dates.iso_instant(text), locale, values_dates.instant)]
+            return [_dated(text, values_dates.iso_instant(text), locale, values_dates.instant, INSTANT)]
         case "url":
             return [_address(text, pl.col("_url"))]
         case "json":
@@ -107,15 +108,25 @@ def _boolean(text: pl.Expr, locale: Locale, own: Mapping[str, bool]) -> pl.Expr:
     return pl.when(word.is_in(yes)).then(True).when(word.is_in(no)).then(False)
 
 
-def _dated(text: pl.Expr, iso: pl.Expr, locale: Locale, parse: Callable[..., object]) -> pl.Expr:
+def _dated(
+    text: pl.Expr, iso: pl.Expr, locale: Locale, parse: Callable[..., date | timedelta | None], dtype: pl.DataType
+) -> pl.Expr:
     """`iso` where it is a value, else what `parse` makes of the text, seen from the day on which it was fetched.
 
-    From the day, not the second: "yesterday" is the same date for all pages of it, and is read once.
+    From the day, not the second: "yesterday" is the same date for all pages of it, and is read once. What counts from
+    the second is read as the time from there on, which is the same on all pages too.
     """
-    fetched = pl.col("_fetched_at").dt.convert_time_zone(locale.timezone or "UTC").dt.truncate("1d")
+    fetched = pl.col("_fetched_at").dt.convert_time_zone(locale.timezone or "UTC")
     rest = pl.when(iso.is_null()).then(text)
-    dtype = pl.Date() if parse is values_dates.day else INSTANT
-    return iso.fill_null(_each([rest, fetched], lambda t, day: parse(t, day, locale), dtype))
+
+    def read(text: str, midnight: datetime | None) -> dict[str, object]:
+        found = parse(text, midnight, locale)
+        return {"since": found} if isinstance(found, timedelta) else {"value": found}
+
+    found = _each([rest, fetched.dt.truncate("1d")], read, pl.Struct({"value": dtype, "since": pl.Duration("us")}))
+    moment = fetched + found.struct.field("since")
+    counted = moment.dt.date() if dtype == pl.Date() else moment.dt.convert_time_zone("UTC").cast(dtype)
+    return pl.coalesce(iso, found.struct.field("value"), counted)
 
 
 def _each(texts: list[pl.Expr], parse: Callable[..., object], dtype: pl.DataType, longest: int = _LONGEST) -> pl.Expr:

@@ -147,18 +147,45 @@ class Desk(BaseScheduler):
 
     def _is_known(self, fingerprint: bytes, unit: OpenUnit) -> bool:
         """Only committed requests and the unit's own count: another unit under way may never be committed."""
-        return fingerprint in unit.fingerprints or fingerprint in self._inside or self.frontier.seen(fingerprint)
+        if fingerprint in unit.fingerprints or fingerprint in self._inside:
+            return True
+        return self.frontier.seen(fingerprint) is not None
+
+    def is_own(self, fingerprint: bytes, work: Work) -> bool:
+        """Whether this work has come by what is known by the fingerprint: it goes round in circles."""
+        if work.inside is not None:
+            return fingerprint in work.visited or fingerprint == work.inside.fingerprint
+        lease = work.unit.lease
+        return fingerprint in work.visited or (lease is not None and self.frontier.seen(fingerprint) == lease.id)
+
+    def visit(self, fingerprint: bytes, work: Work) -> bool:
+        """Work that goes on in memory is redirected there; False where another request is known by it."""
+        if self._is_known(fingerprint, work.unit):
+            return False
+        work.visited.add(fingerprint)
+        work.unit.fingerprints.add(fingerprint)
+        self._inside.add(fingerprint)
+        return True
 
     def entry(
-        self, request: Request, fingerprint: bytes | None, *, start: bool = False, ending: Ending | None = None
+        self,
+        request: Request,
+        fingerprint: bytes | None,
+        *,
+        start: bool = False,
+        ending: Ending | None = None,
+        filtered: bool = False,
     ) -> NewRequest:
         """The request as the store keeps it; one that is over already needs no body.
+
+        Args:
+            filtered: as `RequestCodec.encode` says.
 
         Raises:
             UnwritableRequestError: it cannot be written down.
         """
         return NewRequest(
-            b"" if ending else self._codec.encode(request),
+            b"" if ending else self._codec.encode(request, filtered=filtered),
             request.url,
             _host(request.url),
             callback_name(request),
@@ -222,7 +249,7 @@ class Desk(BaseScheduler):
         )
         if fingerprint is not None:
             self._inside.add(fingerprint)
-        self._memory.append(Work(unit, request, inside))
+        self._memory.append(Work(unit, request, inside, filtered=fingerprint is not None))
 
     def again(self, work: Work) -> None:
         """A request that takes another's place and cannot be written down: it goes on in memory, in the same unit."""
@@ -266,7 +293,7 @@ class Desk(BaseScheduler):
         while (lease := self._take()) is not None:
             unit = self.begin(lease)
             try:
-                request = self._codec.decode(lease.body)
+                request, filtered = self._codec.decode(lease.body)
             except ValueError as error:
                 unit.unit.ending = Ending(State.DEAD, Reason.OTHER, message=str(error))
                 self.release(unit)
@@ -277,7 +304,7 @@ class Desk(BaseScheduler):
                 return None
             self._stats.inc_value("scheduler/dequeued")
             unit.request = request
-            return Work(unit, request)
+            return Work(unit, request, filtered=filtered)
         return None
 
     def _may_begin(self, lease: Lease) -> bool:

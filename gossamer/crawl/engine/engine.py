@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 import pickle
+import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -53,9 +54,15 @@ DEFAULT_SCHEDULER = "scrapy.core.scheduler.Scheduler"
 CANCELLED = "cancelled"
 #: Outputs of one callback that are taken in one go; then others have their turn.
 _TURN = 100
-#: In the meta of a retry: the URL, if it was filtered before.
-_FILTERED = "gossamer_filtered"
+#: How often a callback that yields much looks whether the lake has caught up.
+_HOLD_SECONDS = 0.1
+#: What code that is not ours may raise. A task that is itself cancelled goes all the same: `_go_if_cancelled`.
+_RAISED = (Exception, asyncio.CancelledError)
+#: Characters that are kept of what went wrong, and of the page: both are the site's to choose.
+_MESSAGE = 4_000
 _SAMPLE = 500
+#: Reasons of dropped items that are counted apart; a pipeline may say another one for each item.
+_MOST_DROPS = 100
 #: Reasons with which the engine is closed although the crawl is not over for good, or over by itself.
 _NOT_FOR_GOOD = frozenset({"finished", "shutdown", "start_error", "interrupted", "paused", "stopped", "failed"})
 
@@ -81,6 +88,7 @@ class DurableEngine(ExecutionEngine):
         self._idle = False
         self._drops_early = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._drops = {name for name in job.frontier.counters() if name.startswith(DROPPED)}
         job.committed = self._committed
         super().__init__(crawler, closed)
         self._own_pipelines = seam.has_own_item_processor(self.scraper)
@@ -149,6 +157,8 @@ class DurableEngine(ExecutionEngine):
                     desk.release(unit)
             else:
                 await self._start_item(output, Work(unit, None), desk)
+        if self.rolls_back:  # it may have ended early because a fetch of its own was cut short
+            return
         self._starts_over = True
         self._end_starts(desk)
 
@@ -366,7 +376,8 @@ class DurableEngine(ExecutionEngine):
             result: Response | Request | Failure
             try:
                 result = await download
-            except Exception:  # noqa: BLE001  (a download handler or a middleware may raise anything: it is the outcome)
+            except _RAISED:  # a download handler or a middleware may raise anything: it is the outcome
+                _go_if_cancelled()
                 result = _caught()
             if self.rolls_back and not isinstance(result, Response):
                 work.unit.spoilt = True
@@ -397,6 +408,7 @@ class DurableEngine(ExecutionEngine):
             return
         if work.inside is not None:
             work.inside.ending = work.ending or _ended(State.FETCHED)
+            work.inside.also = tuple(sorted(work.visited))
             self.desk.add(unit, work.inside)
         elif unit.unit.replacement is None:
             unit.unit.ending = work.ending or _ended(State.FETCHED)
@@ -426,26 +438,31 @@ class DurableEngine(ExecutionEngine):
         """A middleware asks for another request instead (a retry, a redirect); True where it goes on in memory."""
         assert self.desk is not None
         assert work.request is not None
-        request = _as_without_retries(work.request, request)
         unit, lease = work.unit, work.unit.lease
-        trail = request.meta.get("redirect_urls", ())
+        is_redirect = _is_redirect(work.request, request)
+        if is_redirect and work.filtered and work.request.dont_filter and request.dont_filter:
+            # Scrapy's retries are not filtered, nor would be what they lead to: trouble of the network would decide
+            # which pages are fetched twice, and how a redirect loop ends.
+            request = request.replace(dont_filter=False)
         if refusal := self._refusal(request):
             work.ending = _ended(State.EXCLUDED, reasons.of_download_error(refusal), str(refusal))
             return False
-        if request.url in trail and not request.dont_filter:
+        filtered = self.desk.filtered(request)
+        if is_redirect and filtered is not None and self.desk.is_own(filtered, work):
+            trail = request.meta.get("redirect_urls", ())
             message = f"redirected back to itself: {' -> '.join([*trail, request.url])}"
             work.ending = _ended(State.DEAD, Reason.REDIRECT_LOOP, message)
             return False
-        filtered = self.desk.filtered(request)
         if work.inside is None and lease is not None:
             try:
-                unit.unit.replacement = self.desk.entry(request, filtered)
+                retries = work.filtered and request.dont_filter
+                unit.unit.replacement = self.desk.entry(request, filtered, filtered=retries)
             except UnwritableRequestError:
                 pass  # it goes on in memory
             else:
                 self.crawler.stats.inc_value("scheduler/enqueued")
                 return False
-        if filtered is not None and self.desk.frontier.seen(filtered):
+        if filtered is not None and filtered not in work.visited and not self.desk.visit(filtered, work):
             work.ending = _ended(State.REDIRECTED, url=request.url)
             return False
         work.request = request
@@ -462,7 +479,8 @@ class DurableEngine(ExecutionEngine):
         work.ending = _ended(state, reason, f"{type(error).__name__}: {error}")
         try:
             outputs = await self.scraper.call_spider_async(failure, work.request)
-        except Exception as raised:  # noqa: BLE001  (an errback may raise anything)
+        except _RAISED as raised:  # an errback may raise anything
+            _go_if_cancelled()
             if not isinstance(error, IgnoreRequest):
                 words = self.logformatter.download_error(failure, work.request, self.spider)  # type: ignore[arg-type]
                 extra = {"spider": self.spider}
@@ -490,7 +508,8 @@ class DurableEngine(ExecutionEngine):
         try:
             try:
                 outputs = await self.scraper.spidermw.scrape_response_async(call, response, request)
-            except Exception:  # noqa: BLE001  (a callback may raise anything)
+            except _RAISED:  # a callback may raise anything
+                _go_if_cancelled()
                 self._spider_error(work, response, _caught())
             else:
                 await self._emit_all(outputs, response, work)
@@ -534,7 +553,8 @@ class DurableEngine(ExecutionEngine):
                     output = await anext(iterator) if iterator is not None else next(plain)  # type: ignore[arg-type]
                 except (StopAsyncIteration, StopIteration):
                     break
-                except Exception:  # noqa: BLE001  (a callback may raise anything, midway too)
+                except _RAISED:  # a callback may raise anything, midway too
+                    _go_if_cancelled()
                     self._spider_error(work, response, _caught())
                     break
                 if isinstance(output, Request):
@@ -548,6 +568,8 @@ class DurableEngine(ExecutionEngine):
                 taken += 1
                 if taken % _TURN == 0:
                     await asyncio.sleep(0)
+                    while self.job.holds() and not self.rolls_back:  # what is staged waits in memory for the lake
+                        await asyncio.sleep(_HOLD_SECONDS)
         finally:
             if waiting:
                 await asyncio.gather(*waiting)
@@ -579,13 +601,14 @@ class DurableEngine(ExecutionEngine):
                     unit.records += 1
                     self.desk.stage(unit)
             except DropItem as error:
-                unit.count(f"{DROPPED}{printable(f'{type(error).__name__}: {error}')[:100]}")
+                unit.count(self._drop(error))
                 words = self.logformatter.dropped(item, error, response, spider)
                 self._say(words, item)
                 await self._tell(signals.item_dropped, item=item, response=response, exception=error)
             except FrontierError:
                 raise
-            except Exception as error:  # noqa: BLE001  (a pipeline may raise anything; its page is a dead letter)
+            except _RAISED as error:  # a pipeline may raise anything; its page is a dead letter
+                _go_if_cancelled()
                 unit.count(ERRORS)
                 work.ending = work.ending or self._dead(Reason.PIPELINE_ERROR, error, response)
                 words = self.logformatter.item_error(item, error, response, spider)
@@ -597,6 +620,15 @@ class DurableEngine(ExecutionEngine):
                 await self._tell(signals.item_scraped, item=output, response=response)
         finally:
             slot.itemproc_size -= 1
+
+    def _drop(self, error: DropItem) -> str:
+        """The counter of items that are dropped for this reason."""
+        name = f"{DROPPED}{printable(f'{type(error).__name__}: {error}'[:200])[:100]}"
+        if name not in self._drops:
+            if len(self._drops) >= _MOST_DROPS:
+                return f"{DROPPED}other reasons"
+            self._drops.add(name)
+        return name
 
     async def _through_pipelines(self, item: Any, spider: Spider) -> Any:
         if self._own_pipelines:
@@ -645,19 +677,10 @@ _engine_log = logging.getLogger("scrapy.core.engine")
 _scraper_log = logging.getLogger("scrapy.core.scraper")
 
 
-def _as_without_retries(request: Request, replacement: Request) -> Request:
-    """What the request is replaced by, filtered or not as it would be if the request had been answered at once.
-
-    Scrapy's retry is not filtered, and neither is what it is redirected to: trouble of the network would decide which
-    pages are fetched twice, and how a redirect loop ends. A retry notes for which URL it was filtered before.
-    """
-    was_filtered = not request.dont_filter or request.meta.get(_FILTERED) == request.url
-    if not (replacement.dont_filter and was_filtered):
-        return replacement
-    if replacement.meta.get("retry_times", 0) != request.meta.get("retry_times", 0):
-        replacement.meta[_FILTERED] = request.url
-        return replacement
-    return replacement.replace(dont_filter=False) if request.dont_filter else replacement
+def _is_redirect(request: Request, replacement: Request) -> bool:
+    """Whether the request leads somewhere else (maybe to its own URL, by a POST, say): it is not tried again."""
+    times = "redirect_times"
+    return replacement.url != request.url or replacement.meta.get(times) != request.meta.get(times)
 
 
 def _ended(
@@ -667,7 +690,7 @@ def _ended(
         state,
         str(reason),
         response.status if response is not None else None,
-        printable(message),
+        printable(message[:_MESSAGE]),
         response.text[:_SAMPLE] if isinstance(response, TextResponse) else "",
         url,
         time.time(),
@@ -678,6 +701,16 @@ def _own_reason(error: CloseSpider) -> str:
     """The reason that a spider gives for closing itself; "finished" would be taken for the end of the crawl."""
     reason = str(error.reason or "")
     return CANCELLED if reason in ("", "finished") else reason
+
+
+def _go_if_cancelled() -> None:
+    """Raises the CancelledError that is being handled if it was this task that was cancelled.
+
+    One that comes out of what the user's code waited for (a client that was closed, say) is that code's failure.
+    """
+    task = asyncio.current_task()
+    if isinstance(sys.exception(), asyncio.CancelledError) and task is not None and task.cancelling():
+        raise
 
 
 def _caught() -> Failure:
@@ -710,7 +743,16 @@ def _content(output: Any) -> bytes:
     else:
         parts = dict(ItemAdapter(output)) if ItemAdapter.is_item(output) else repr(type(output))
     try:
-        written = pickle.dumps(parts, 5)
+        written = pickle.dumps(_ordered(parts), 5)
     except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError):
         written = pickle.dumps(parts[:3] if isinstance(output, Request) else repr(type(output)), 5)
     return hashlib.blake2b(written, digest_size=12).digest()
+
+
+def _ordered(value: Any) -> Any:
+    """The same without sets, whose order is another one in each process."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, dict):
+        return {name: _ordered(held) for name, held in value.items()}
+    return [_ordered(held) for held in value] if isinstance(value, list | tuple) else value

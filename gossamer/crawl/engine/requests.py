@@ -25,6 +25,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 #: Written in another form, or only where they hold something.
 _HELD = frozenset({"url", "headers", "meta", "cb_kwargs", "callback", "errback"})
+#: Not in its meta, which spiders pass on to other requests.
+_FILTERED = "_filtered"
 _NO_CALLBACK = "\0none"  # no method has this name
 
 
@@ -39,14 +41,19 @@ class RequestCodec:
         self._spider = spider
         self._names: dict[object, str | None] = {}
 
-    def encode(self, request: Request) -> bytes:
+    def encode(self, request: Request, *, filtered: bool = False) -> bytes:
         """The request as bytes.
+
+        Args:
+            filtered: it is the retry of a request that was filtered: `decode` says so again.
 
         Raises:
             UnwritableRequestError: a callback is no method of the spider (a lambda, say), or a value of its meta,
                 cb_kwargs or cookies cannot be pickled (an open page, a response).
         """
         written: dict[str, Any] = {"url": request.url}
+        if filtered:
+            written[_FILTERED] = True
         if type(request) is not Request:
             written["_class"] = f"{type(request).__module__}.{type(request).__qualname__}"
         for name in request.attributes:
@@ -69,14 +76,15 @@ class RequestCodec:
         except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UnwritableRequestError(f"{request}: {error}") from error
 
-    def decode(self, body: bytes) -> Request:
-        """The request of these bytes.
+    def decode(self, body: bytes) -> tuple[Request, bool]:
+        """The request of these bytes, and whether it is a filtered one, or the retry of one that was.
 
         Raises:
             ValueError: the spider has no method of its callback's name any more, or a class of its values is gone.
         """
         try:
             written = pickle.loads(body)  # noqa: S301  (our own bytes, see above)
+            was_filtered = written.pop(_FILTERED, False)
             without = [name for name in ("callback", "errback") if written.get(name) == _NO_CALLBACK]
             for name in without:
                 del written[name]
@@ -85,7 +93,7 @@ class RequestCodec:
             raise ValueError(f"it cannot be rebuilt from the store: {error}") from error
         for name in without:
             setattr(request, name, NO_CALLBACK)
-        return request
+        return request, was_filtered or not request.dont_filter
 
     def _name(self, function: Callable[..., Any]) -> str:
         if function is NO_CALLBACK:

@@ -6,7 +6,7 @@ What of it becomes visible, and when, is the store's (`gossamer.crawl.frontier.U
 import hashlib
 from collections import Counter
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from scrapy import Request
@@ -88,6 +88,9 @@ class Work:
         inside: what is entered when it is over, where it runs inside its parent's unit.
         ending: how it ended, once that is known; None at the end: it was fetched. The first failure counts.
         page: where its records come from, made when the first one comes.
+        filtered: duplicates of it are dropped, and it is one where it is redirected to a known page; whatever Scrapy's
+            retries, which are not filtered, make of it.
+        visited: what it was redirected to in memory.
     """
 
     unit: OpenUnit
@@ -96,6 +99,8 @@ class Work:
     ending: Ending | None = None
     page: Page | None = None
     fetched_at: datetime | None = None
+    filtered: bool = False
+    visited: set[bytes] = field(default_factory=set)
 
     def page_of(self, response: object) -> Page:
         """The provenance of a record that came out of this response (or out of none)."""

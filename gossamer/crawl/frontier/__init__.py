@@ -101,6 +101,7 @@ class NewRequest:
         start: it comes from `start()`: it is a seed, and goes after others of its priority, first come first.
         seed: the seed row that it goes back to, JSON or a URL; None: that of the unit's request.
         ending: given where it is over when it becomes known (excluded by a rule, or run inside its parent's unit).
+        also: what else it is known by: where one that ran inside its parent's unit was redirected to.
     """
 
     body: bytes
@@ -113,6 +114,7 @@ class NewRequest:
     start: bool = False
     seed: str | None = None
     ending: Ending | None = None
+    also: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -260,8 +262,8 @@ class Frontier(Protocol):
     def settle(self, limit: int = 2000) -> int:
         """Moves at most `limit` staged outputs of committed units to where they belong; returns how many."""
 
-    def seen(self, fingerprint: bytes) -> bool:
-        """Whether a request of this fingerprint is known."""
+    def seen(self, fingerprint: bytes) -> int | None:
+        """The id of the request that is known by this fingerprint, its own or one of a redirect; None: it is new."""
 
     def started(self, key: bytes) -> bool:
         """Whether the output of `start()` with this key was committed."""
@@ -273,8 +275,12 @@ class Frontier(Protocol):
 
     # -- records --------------------------------------------------------------------------------------------------
 
-    def waiting_records(self, limit: int) -> list[Record]:
-        """The oldest records that no segment has."""
+    def waiting_records(self, limit: int, most_bytes: int | None = None) -> list[Record]:
+        """The oldest records that no segment has, at most `limit`.
+
+        Args:
+            most_bytes: of them only as many as have, together, no more data than this (as UTF-8); but always one.
+        """
 
     def waiting(self) -> int:
         """How many records no segment has."""

@@ -105,7 +105,7 @@ _NEXT_OF_HOST = _LEASE.format(
 _NEXT_SUSPECT = _LEASE.format(
     index="request_suspect", which=f"request.crashes >= {CRASHES_SUSPECT}", order="request.crashes, request.id"
 )
-_SEEN = "SELECT owner, EXISTS (SELECT 1 FROM seen WHERE fingerprint = ?) FROM store"
+_SEEN = "SELECT owner, (SELECT request FROM seen WHERE fingerprint = ?) FROM store"
 _ADD = """
 INSERT INTO request (
     id, state, reason, status, ended_url, ended_at, host, start, priority, rank, depth, root, url, callback, seed, body
@@ -282,6 +282,9 @@ class _Writes:
         change.tallies[new.host, start, state, reason] += 1
         if fingerprint is not None:
             self._learn(fingerprint, number)
+        for other in new.also:
+            if other not in self.seen:
+                self._learn(other, number)
 
     def _learn(self, fingerprint: bytes, request: int) -> None:
         self.seen[fingerprint] = request
@@ -676,7 +679,8 @@ class SqliteFrontier:
 
     # -- values and records ---------------------------------------------------------------------------------------
 
-    def seen(self, fingerprint: bytes) -> bool:
+    def seen(self, fingerprint: bytes) -> int | None:
+        known: int | None
         try:
             owner, known = self._db.execute(_SEEN, (fingerprint,)).fetchone()
         except sqlite3.ProgrammingError:
@@ -685,7 +689,7 @@ class SqliteFrontier:
             raise FrontierError(_words(error, self._path)) from error
         if owner != self._owner:
             raise self._fenced()
-        return bool(known)
+        return known
 
     def started(self, key: bytes) -> bool:
         return bool(self._rows("SELECT 1 FROM started WHERE key = ?", key))
@@ -700,9 +704,12 @@ class SqliteFrontier:
     def _put(self, change: _Change, name: str, value: bytes) -> None:
         self._db.execute(_PUT, (name, value))
 
-    def waiting_records(self, limit: int) -> list[Record]:
-        rows = self._rows("SELECT id, request, data FROM record ORDER BY id LIMIT ?", limit)
-        return [Record(*row) for row in rows]
+    def waiting_records(self, limit: int, most_bytes: int | None = None) -> list[Record]:
+        with self._in_words():
+            self._check_owner()
+            rows = self._db.execute("SELECT id, request, data FROM record ORDER BY id LIMIT ?", (limit,))
+            with contextlib.closing(rows):  # row by row: all of them may be larger than memory
+                return list(_within(most_bytes, (Record(*row) for row in rows)))
 
     def waiting(self) -> int:
         [[count]] = self._rows("SELECT waiting FROM store")
@@ -827,6 +834,16 @@ class SqliteFrontier:
     @property
     def sequence(self) -> int:
         return int(self._sequence)
+
+
+def _within(most_bytes: int | None, records: Iterable[Record]) -> Iterator[Record]:
+    """The first of the records, and those after it as long as their data together is not larger."""
+    size = 0
+    for number, record in enumerate(records):
+        size += len(record.data.encode())
+        if number and most_bytes is not None and size > most_bytes:
+            return
+        yield record
 
 
 def _of_unit(row: _Row | None, unit: Unit, *, again: bool) -> _Row:

@@ -119,25 +119,42 @@ def _comparable(asked: Asked) -> pl.Expr:
 
 
 @measure("column.min")
-def _min(asked: Asked) -> pl.Expr:
-    return _comparable(asked).min()
+def _min(asked: Asked) -> Plan | pl.Expr:
+    return _compared_with_floats(asked, _comparable(asked).min())
 
 
 @measure("column.max")
-def _max(asked: Asked) -> pl.Expr:
-    return _comparable(asked).max()
+def _max(asked: Asked) -> Plan | pl.Expr:
+    return _compared_with_floats(asked, _comparable(asked).max())
+
+
+def _compared_with_floats(asked: Asked, found: pl.Expr) -> Plan | pl.Expr:
+    """What Great Expectations compares with bounds, which are floats: a decimal as the float written like it."""
+    if not asked.dtype.is_decimal():
+        return found
+    return Measure({"value": found}, lambda row: _float(row["value"]), asked.domain)
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 @measure("column.sum")
-def _sum(asked: Asked) -> pl.Expr:
+def _sum(asked: Asked) -> Plan | pl.Expr:
+    if asked.dtype.is_decimal():
+        return _compared_with_floats(asked, asked.column.sum())
     # Polars adds whole numbers up in the column's own width, which may run over
     narrow = asked.dtype.is_integer() and asked.dtype not in (pl.UInt64, pl.Int128, pl.UInt128)
     return (asked.column.cast(pl.Int64) if narrow else number(asked)).sum()
 
 
 @measure("column.mean")
-def _mean(asked: Asked) -> pl.Expr:
-    return _measurable(asked).mean()
+def _mean(asked: Asked) -> Plan | pl.Expr:
+    if not asked.dtype.is_decimal():
+        return _measurable(asked).mean()
+    exprs = {"sum": asked.column.sum(), "present": asked.column.count()}
+    finish = lambda row: float(row["sum"] / row["present"]) if row["present"] else None  # noqa: E731
+    return Measure(exprs, finish, asked.domain)
 
 
 @measure("column.standard_deviation")

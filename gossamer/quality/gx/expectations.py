@@ -9,13 +9,17 @@ does what its parent does.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
+from gossamer.quality.gx.literal import as_written
 from gossamer.quality.gx.plan import UnknownColumnError
 from gossamer.quality.gx.private import core_expectations
 from gossamer.quality.gx.types import ALIASES, is_known, type_names
+
+_MODES = "column.most_common_value"
 
 
 def _judged(
@@ -70,6 +74,17 @@ with _overwriting():
         def _validate(self, metrics: Any, runtime_configuration: Any = None, execution_engine: Any = None) -> Any:
             found = super()._validate(metrics, runtime_configuration, execution_engine)
             return {**found, "success": bool(found["success"])}
+
+    class ExpectColumnMostCommonValueToBeInSet(core_expectations.ExpectColumnMostCommonValueToBeInSet):
+        """It compares itself, by hashes: a decimal of the set has to be the very value that the set holds."""
+
+        def _validate(self, metrics: Any, runtime_configuration: Any = None, execution_engine: Any = None) -> Any:
+            if _is_polars(execution_engine):
+                written = {as_written(value): value for value in self.configuration.kwargs.get("value_set") or []}
+                found = metrics[_MODES]
+                modes = [written.get(each, each) if isinstance(each, Decimal) else each for each in found]
+                metrics = {**metrics, _MODES: modes}
+            return super()._validate(metrics, runtime_configuration, execution_engine)
 
     if hasattr(core_expectations, "ExpectColumnTypeToBe"):  # since 1.24
 

@@ -18,6 +18,7 @@ def literal(value: Any, dtype: pl.DataType) -> pl.Expr:
     """A value as an expression to compare a column of this type with.
 
     A moment without a time zone is meant in the column's own; one with a time zone, beside a column without, in UTC.
+    NaN is null, as it is in columns: Polars holds it for the greatest number, Python for none that compares.
 
     Raises:
         ValueError: text that stands for no moment, beside a column of moments.
@@ -33,11 +34,23 @@ def literal(value: Any, dtype: pl.DataType) -> pl.Expr:
             return _moment(value, getattr(dtype, "time_zone", None))
     if dtype == pl.Time and isinstance(value, str):
         value = dt.time.fromisoformat(value)
+    if isinstance(value, float) and math.isnan(value):
+        return pl.lit(None, pl.Float64)
     return pl.lit(value)
+
+
+def as_written(value: Any) -> Decimal | None:
+    """The decimal that a number is written as, 0.1 for the float 0.1; None for what is no finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        return None
+    return Decimal(int(value)) if isinstance(value, bool) else Decimal(str(value))
 
 
 def comparable(value: Any, dtype: pl.DataType) -> Any:
     """A value as Polars would give one of this type back; as it is, where it cannot be one."""
+    if dtype.is_decimal():
+        written = as_written(value)
+        return value if written is None else written
     if not is_moment(dtype) or not _stands_for_moment(value):
         return value
     return pl.select(literal(value, dtype).cast(dtype)).item()
@@ -68,7 +81,7 @@ def among(column: pl.Expr, dtype: pl.DataType, values: Iterable[Any]) -> pl.Expr
     if is_moment(dtype):
         return _any_equal(column, [literal(value, dtype) for value in given if _stands_for_moment(value)])
     if dtype.is_decimal():
-        return _any_equal(column, [pl.lit(Decimal(str(value))) for value in given if _is_number(value)])
+        return _any_equal(column, [pl.lit(each) for value in given if (each := as_written(value)) is not None])
     if dtype.is_numeric() or dtype == pl.Duration:  # which a table has as seconds
         numbers = [value for value in given if _is_number(value)]
         if dtype.is_integer():

@@ -160,6 +160,11 @@ class Asked:
         """The column as text, as Python would write it."""
         if self.dtype == pl.Boolean:
             return self.column.replace_strict({True: "True", False: "False"}, return_dtype=pl.String)
+        if isinstance(self.dtype, pl.Datetime):
+            text = _time_text(self.column, "%Y-%m-%d %H:%M:%S")
+            return text + self.column.dt.to_string("%:z") if self.dtype.time_zone else text
+        if self.dtype == pl.Time:
+            return _time_text(self.column, "%H:%M:%S")
         if self.dtype.is_nested() or self.dtype in (pl.Binary, pl.Object):
             raise NotNativeError(f'the column "{self.columns[0]}" ({self.dtype}) has no text')
         textual = self.dtype in (pl.String, pl.Categorical, pl.Enum)
@@ -178,6 +183,12 @@ class Asked:
             return EVERYTHING
         key = json.dumps([_jsonable(given), parser, how, sorted(self.columns) if how else ()], default=repr)
         return Domain(key, pl.all_horizontal(keeps))
+
+
+def _time_text(column: pl.Expr, form: str) -> pl.Expr:
+    """Times in this form to the second, and what there is beyond it: six digits, or nine."""
+    text = column.dt.to_string(f"{form}%.9f")
+    return text.str.strip_suffix(".000000000").str.strip_suffix("000")
 
 
 def _jsonable(condition: Any) -> Any:

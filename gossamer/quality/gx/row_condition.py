@@ -2,18 +2,21 @@
 
 Text is SQL as Polars knows it, or a pandas query where `condition_parser` says "pandas"; of pandas queries the common
 part is read: comparisons, `in`, `and`/`or`/`not`, `isnull()`/`notnull()`, and column names in backticks.
+
+Conditions and pandas queries know two truth values, as pandas does: null differs from every value, and every other
+comparison with it is false. Each comparison says so itself, so that `not` of it is true. SQL has three truth values.
 """
 
 import ast
 import datetime as dt
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
-from gossamer.quality.gx.literal import literal
+from gossamer.quality.gx.literal import is_moment, literal
 
 Schema = Mapping[str, pl.DataType]
 
@@ -69,10 +72,22 @@ def _json(condition: Mapping[str, Any], parser: str | None, schema: Schema) -> p
 def _compare(name: str, sign: str, value: Any, schema: Schema) -> pl.Expr:
     column = _column(name, schema)
     if sign in ("IN", "NOT_IN"):
-        among = pl.any_horizontal([pl.lit(False), *(column == literal(each, schema[name]) for each in value)])
+        among = _among(column, schema[name], value)
         return among if sign == "IN" else ~among
-    found: pl.Expr = _COMPARE[sign](column, literal(value, schema[name]))
-    return found
+    return _compared(column, sign, literal(value, schema[name]))
+
+
+def _compared(left: pl.Expr, sign: str, right: pl.Expr) -> pl.Expr:
+    found: pl.Expr = _COMPARE[sign](left, right)
+    return found.fill_null(sign == "!=")
+
+
+def _among(column: pl.Expr, dtype: pl.DataType, values: Iterable[Any]) -> pl.Expr:
+    given = list(values)
+    found = [_compared(column, "==", literal(value, dtype)) for value in given if value is not None]
+    if None in given and not (dtype.is_integer() or dtype.is_float() or is_moment(dtype) or dtype == pl.Duration):
+        found.append(column.is_null())  # pandas finds None where a column can hold it, not the NaN of numbers and times
+    return pl.any_horizontal([pl.lit(False), *found])
 
 
 def _column(name: str, schema: Schema) -> pl.Expr:
@@ -91,15 +106,26 @@ def _text(text: str, parser: str | None, schema: Schema) -> pl.Expr:
         raise RowConditionError(f"row_condition {text!r} is not SQL that Polars reads ({error}); {remedy}") from error
 
 
+#: What a pandas query spells differently; quoted text is found first, which stays as it is.
+_UNLIKE_PYTHON = re.compile(
+    r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`(?P<name>[^`]+)`|(?P<and>&+)|(?P<or>\|+)"""
+)
+
+
 def _query(text: str, schema: Schema) -> pl.Expr:
     """A pandas query: its text is Python's but for backticks, and `&` and `|` bind as `and` and `or` do."""
     names: list[str] = []
 
-    def stand_in(quoted: re.Match[str]) -> str:
-        names.append(quoted[1])
-        return f"_backtick_{len(names) - 1}"
+    def in_python(found: re.Match[str]) -> str:
+        match found.lastgroup:
+            case "name":
+                names.append(found["name"])
+                return f"_backtick_{len(names) - 1}"
+            case "and" | "or" as sign:
+                return f" {sign} "
+        return found[0]
 
-    spelled = re.sub(r"&+", " and ", re.sub(r"\|+", " or ", re.sub(r"`([^`]+)`", stand_in, text)))
+    spelled = _UNLIKE_PYTHON.sub(in_python, text)
     stand_ins = {f"_backtick_{number}": name for number, name in enumerate(names)}
     try:
         return _Query(schema, stand_ins).read(ast.parse(spelled.strip(), mode="eval").body)
@@ -138,17 +164,25 @@ class _Query:
                 if asked in ("notnull", "notna"):
                     return _column(self.name(name), self.schema).is_not_null()
             case ast.Name():
-                return _column(self.name(node), self.schema)
+                return self.truth(self.name(node))
         raise ValueError(ast.unparse(node))
+
+    def truth(self, name: str) -> pl.Expr:
+        """A column of truth values by itself; one that is null is not true (pandas refuses nulls here)."""
+        column = _column(name, self.schema)
+        if self.schema[name] not in (pl.Boolean, pl.Null):
+            raise ValueError(f"{name} holds no truth values")
+        return column.fill_null(False)
 
     def compare(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> pl.Expr:
         spelled = _PYTHON.get(type(sign))
         if spelled is None:
             raise ValueError(type(sign).__name__)
+        if spelled in ("IN", "NOT_IN") and not isinstance(right, ast.List | ast.Tuple | ast.Set):
+            raise ValueError(ast.unparse(right))
         if isinstance(left, ast.Name) and isinstance(right, ast.Name):
             pair = (_column(self.name(left), self.schema), _column(self.name(right), self.schema))
-            both: pl.Expr = _COMPARE[spelled](*pair)
-            return both
+            return _compared(pair[0], spelled, pair[1])
         if isinstance(right, ast.Name):
             left, right, spelled = right, left, _SWAPPED.get(spelled, spelled)
         if not isinstance(left, ast.Name):
