@@ -252,8 +252,12 @@ class FrontierContract:
         [lease] = frontier.claim(1)
         ran = request("/ran", body=b"", ending=Ending(State.FETCHED), also=(b"further", b"https://a.example/from"))
         frontier.commit([Unit(lease.id, replacement=request("/to"), outputs=[ran])])
+        [lease] = frontier.claim(1)
+        frontier.commit([Unit(lease.id, FETCHED, also=(b"in memory", b"further"))])
+        assert frontier.seen(b"in memory") == lease.id
         assert frontier.seen(b"https://a.example/from") == frontier.seen(b"https://a.example/to") == lease.id
-        assert frontier.seen(b"further") == frontier.seen(b"https://a.example/ran") not in (None, lease.id)
+        assert frontier.seen(b"further") == frontier.seen(b"https://a.example/ran")
+        assert frontier.seen(b"further") not in (None, lease.id)
         assert frontier.seen(b"https://a.example/elsewhere") is None
         frontier.stage("k", None, [request("/late", body=b"", ending=Ending(State.FETCHED), also=(b"later",))])
         frontier.commit([Unit(staged="k")])

@@ -8,6 +8,7 @@
 /endless/<n>         a redirect to <n + 1>           /robots.txt        forbids /private/
 /list?<n>            links to /page/1..<n>           /private/...       a page like others
 /files/<name>        what the test put into `files` /wall/<n>           a redirect to /page/1
+/swap?b&a            a redirect to /swap?a&b, which is the page "swapped"
 /shaky/<n>           503, and when it is asked for again a redirect to /page/<n>; of "loop" to itself
 
 A POST is answered by a redirect to its own address.
@@ -141,6 +142,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _loop(self, _: str) -> None:
         self._answer(302, b"", Location="/loop")
+
+    def _swap(self, query: str) -> None:
+        if query == "b&a":
+            self._to("/swap?a&b")
+        else:
+            self._page("swapped")
 
     def _shaky(self, number: str) -> None:
         site: MockSite = self.server.site  # type: ignore[attr-defined]

@@ -321,6 +321,41 @@ def test_requests_that_run_inside_their_page_and_lead_to_one_place_yield_its_rec
     assert (requests_of(manifest)["fetched"], requests_of(manifest)["redirected"]) == (3, 4)
 
 
+def test_detours_to_what_is_known_as_the_request_itself_are_no_loops(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+
+    class Detours:
+        def process_request(self, request):
+            if "list?1" in request.url and "X-Mark" not in request.headers:
+                return request.replace(headers={"X-Mark": "1"})
+
+        def process_response(self, request, response):
+            def to(path, **meta):
+                url = response.urljoin(path)
+                return scrapy.Request(url, request.callback, meta=meta, dont_filter=True)
+
+            if request.url.endswith("/page/1") and "done" not in request.meta:  # a login, then back
+                return to("/page/2", way="there")
+            return to("/page/1", done=1) if request.meta.get("way") == "there" else response
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"CONCURRENT_REQUESTS": 1, "DOWNLOADER_MIDDLEWARES": {Detours: 610}}
+
+        def parse(self, response):
+            yield from response.follow_all(["/swap?b&a", "/page/1"], self.parse_page)
+            yield response.follow("/swap?b&a#lambda", lambda page: [{"title": "known"}])
+            yield response.follow("/list?1", lambda page: [{"title": "in memory"}])
+
+        def parse_page(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    manifest = crawl(house, spider, site)
+    assert sorted(house.raw()["title"]) == ["in memory", "page 1", "page swapped"]
+    assert (requests_of(manifest)["dead"], requests_of(manifest)["redirected"]) == ({}, 0)
+
+
 def test_a_middleware_with_retries_of_its_own_does_not_make_a_page_count_twice(house: House, site: MockSite) -> None:
     spider = """
     import scrapy

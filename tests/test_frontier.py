@@ -64,7 +64,7 @@ def test_a_store_of_another_version_is_left_alone_and_said(store: SqliteStore) -
     store.open().close()
     with closing(sqlite3.connect(store.path)) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(FrontierError, match=r"version 7.*reads version 1.*start it afresh"):
+    with pytest.raises(FrontierError, match=r"version 7.*reads version \d+.*start it afresh"):
         store.open()
 
 

@@ -536,7 +536,7 @@ def test_a_request_that_s3_is_silent_on_is_soon_tried_again(
     began = time.monotonic()
     with silent_s3(monkeypatch, given) as (lake, asked):
         assert ask(lake) == told
-        assert len(asked) == SILENT_TRIES + 1
+        assert len(asked) >= SILENT_TRIES + 1
         assert len(set(asked)) == 1
     assert time.monotonic() - began < 20, "obstore's own time-out of one try is 30 s"
 
@@ -578,7 +578,7 @@ def test_what_variables_say_of_connections_goes_before_what_the_lake_would_do(mo
         began = time.monotonic()
         assert lake.get("x") == b"content"
         assert time.monotonic() - began < 8
-    assert len(asked) == SILENT_TRIES + 1
+    assert len(asked) >= SILENT_TRIES + 1
 
 
 @pytest.mark.service

@@ -400,12 +400,12 @@ def test_small_rows_are_not_cut_into_small_groups(local: Lake) -> None:
 def test_large_records_that_have_waited_go_in_several_segments_one_after_the_other(
     local: Lake, large: Frontier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flush, "SEGMENT_SECONDS", 3.0)
+    monkeypatch.setattr(flush, "SEGMENT_SECONDS", 6.0)
     segments = launched(local)
 
     async def crawl() -> None:
         flushing = asyncio.create_task(Flusher(large, segments, never).run())
-        async with asyncio.timeout(10):  # each for itself would wait its 3 s
+        async with asyncio.timeout(22):  # each for itself would wait its 6 s
             while large.waiting():
                 await asyncio.sleep(0.05)
         flushing.cancel()

@@ -291,6 +291,11 @@ def test_cleaned_text_is_composed_and_stays_as_it_is(text: str) -> None:
         ("١٬٢٣٤٫٥٠", "ar-EG", "1234.5", None),  # noqa: RUF001
         ("１２，３４５円", None, "12345", "円"),  # noqa: RUF001
         ("Rs.50", None, "50", "Rs"),
+        ("€ 350.000 k.k.", "nl-NL", "350000", "EUR"),
+        ("€ 499 p.p.", None, "499", "EUR"),
+        ("£1,200 p.c.m", None, "1200", "GBP"),
+        ("£50 B&B", None, "50", "GBP"),
+        ("¥5,000-", "ja-JP", "5000", "JPY"),
     ],
 )
 def test_a_price_is_read_by_the_hints_of_the_locale(

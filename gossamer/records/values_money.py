@@ -73,7 +73,7 @@ _WRITTEN_SO = re.compile(
 #: What makes an amount another one where it stands behind: 10-20, 1e6, 15 %, 1.5M, 1,2 Mio., 99¢, 5 USD million.
 _GOES_ON = re.compile(
     r"(?:[^\w\s/|()\[\]{}]|_|[^\W\d_]+)\d|\s*[%‰¢万萬億亿千만억]"
-    r"|\s*(?:k|m|mm|mn|b|bn|cr|mil|c|cts?|cents?|p|pence|коп|öre|øre)(?![^\W\d_]|/\w)",
+    r"|\s*(?:k|m|mm|mn|b|bn|cr|mil|c|cts?|cents?|p|pence|коп|öre|øre)(?![^\W\d_]|[./&]\w)",
     re.IGNORECASE,
 )
 _TIMES = re.compile(
@@ -83,7 +83,7 @@ _TIMES = re.compile(
 )
 #: The same where it stands before one: the 234 of 1·234 and the 6 of 1e6 are no amounts.
 _WENT_ON = re.compile(r"\d(?:[^\w\s/|()\[\]{}]|_|[^\W\d_]+)$")
-_CENTS = re.compile(r"[.,]\d\d")
+_CENTS = re.compile(r"[.,]\d\d$")
 
 
 def money(text: str, locale: Locale) -> dict[str, object] | None:

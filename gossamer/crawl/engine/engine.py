@@ -412,6 +412,7 @@ class DurableEngine(ExecutionEngine):
             self.desk.add(unit, work.inside)
         elif unit.unit.replacement is None:
             unit.unit.ending = work.ending or _ended(State.FETCHED)
+            unit.unit.also = tuple(sorted(work.visited))
         self.desk.release(unit)
         self._slot.nextcall.schedule()
 
@@ -439,8 +440,8 @@ class DurableEngine(ExecutionEngine):
         assert self.desk is not None
         assert work.request is not None
         unit, lease = work.unit, work.unit.lease
-        is_redirect = _is_redirect(work.request, request)
-        if is_redirect and work.filtered and work.request.dont_filter and request.dont_filter:
+        was_filtered = work.filtered and work.request.dont_filter
+        if was_filtered and request.dont_filter and _is_redirect(work.request, request):
             # Scrapy's retries are not filtered, nor would be what they lead to: trouble of the network would decide
             # which pages are fetched twice, and how a redirect loop ends.
             request = request.replace(dont_filter=False)
@@ -448,21 +449,22 @@ class DurableEngine(ExecutionEngine):
             work.ending = _ended(State.EXCLUDED, reasons.of_download_error(refusal), str(refusal))
             return False
         filtered = self.desk.filtered(request)
-        if is_redirect and filtered is not None and self.desk.is_own(filtered, work):
-            trail = request.meta.get("redirect_urls", ())
+        is_own = filtered is not None and self.desk.is_own(filtered, work)
+        trail = request.meta.get("redirect_urls", ())
+        if is_own and request.url in trail:  # another form of its URL, or another header, may be what the site wants
             message = f"redirected back to itself: {' -> '.join([*trail, request.url])}"
             work.ending = _ended(State.DEAD, Reason.REDIRECT_LOOP, message)
             return False
         if work.inside is None and lease is not None:
             try:
-                retries = work.filtered and request.dont_filter
+                retries = work.filtered and request.dont_filter and request.url == work.request.url
                 unit.unit.replacement = self.desk.entry(request, filtered, filtered=retries)
             except UnwritableRequestError:
                 pass  # it goes on in memory
             else:
                 self.crawler.stats.inc_value("scheduler/enqueued")
                 return False
-        if filtered is not None and filtered not in work.visited and not self.desk.visit(filtered, work):
+        if filtered is not None and not is_own and not self.desk.visit(filtered, work):
             work.ending = _ended(State.REDIRECTED, url=request.url)
             return False
         work.request = request
@@ -568,11 +570,16 @@ class DurableEngine(ExecutionEngine):
                 taken += 1
                 if taken % _TURN == 0:
                     await asyncio.sleep(0)
-                    while self.job.holds() and not self.rolls_back:  # what is staged waits in memory for the lake
+                    while self._holds_outputs():
                         await asyncio.sleep(_HOLD_SECONDS)
         finally:
             if waiting:
                 await asyncio.gather(*waiting)
+
+    def _holds_outputs(self) -> bool:
+        """What a callback yields waits, because what is staged would wait in memory for the lake."""
+        is_closing = self._slot is None or self._slot.closing is not None
+        return self.job.holds() and not (self.rolls_back or is_closing)
 
     async def _take_item(
         self, item: Any, response: Response | Failure, work: Work, waiting: set[asyncio.Task[None]]
@@ -678,9 +685,8 @@ _scraper_log = logging.getLogger("scrapy.core.scraper")
 
 
 def _is_redirect(request: Request, replacement: Request) -> bool:
-    """Whether the request leads somewhere else (maybe to its own URL, by a POST, say): it is not tried again."""
     times = "redirect_times"
-    return replacement.url != request.url or replacement.meta.get(times) != request.meta.get(times)
+    return bool(replacement.meta.get(times) != request.meta.get(times))
 
 
 def _ended(
@@ -755,4 +761,4 @@ def _ordered(value: Any) -> Any:
         return sorted(map(repr, value))
     if isinstance(value, dict):
         return {name: _ordered(held) for name, held in value.items()}
-    return [_ordered(held) for held in value] if isinstance(value, list | tuple) else value
+    return type(value)(map(_ordered, value)) if type(value) in (list, tuple) else value

@@ -142,6 +142,7 @@ class Unit:
         start_key: marks an output of `start()`, which then is not taken again.
         counters: added to the store's counters of these names.
         values: set in the store (`get`).
+        also: what else that request is known by from now on: where it was redirected to in memory.
     """
 
     request: int | None = None
@@ -152,6 +153,7 @@ class Unit:
     start_key: bytes | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, bytes] = field(default_factory=dict)
+    also: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

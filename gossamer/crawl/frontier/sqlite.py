@@ -40,7 +40,7 @@ from gossamer.crawl.frontier import (
 )
 
 #: Of the tables below and of the changes that `log` tells.
-VERSION = 1
+VERSION = 2
 #: The reason of a request that the process died on.
 PROCESS_DIED = "process_died"
 _BUSY_SECONDS = 10.0
@@ -282,9 +282,13 @@ class _Writes:
         change.tallies[new.host, start, state, reason] += 1
         if fingerprint is not None:
             self._learn(fingerprint, number)
-        for other in new.also:
-            if other not in self.seen:
-                self._learn(other, number)
+        self.learn(new.also, number)
+
+    def learn(self, fingerprints: Iterable[bytes], request: int) -> None:
+        """The request is known by these from now on, where no other is."""
+        for fingerprint in fingerprints:
+            if fingerprint not in self.seen:
+                self._learn(fingerprint, request)
 
     def _learn(self, fingerprint: bytes, request: int) -> None:
         self.seen[fingerprint] = request
@@ -594,6 +598,7 @@ class SqliteFrontier:
                     known_already = rows.replace(change, row, unit.replacement)
                 elif unit.ending is not None:
                     rows.end(change, row, unit.ending)
+                rows.learn(unit.also, row.id)
             elif unit.ending is not None or unit.replacement is not None:
                 raise TransitionError("a unit that answers no request has an ending or a replacement")
             doubled.append(known_already + rows.add(change, row, unit.outputs))
