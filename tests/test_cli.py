@@ -731,8 +731,10 @@ def test_a_crawl_goes_on_when_its_process_is_killed_and_is_paused_and_stopped_by
     os.kill(crawl_process(home), signal.SIGKILL)
     wait_for(lambda: standing(home).launch == 2 and is_running(home))
     assert crawl_state(home) == "running"
+    # What the second process says first is that it starts.
+    wait_for(lambda: re.search(r"requests .*fetched \d+", home.run("status", "slow").stdout) is not None)
     seen = home.run("status", "slow").stdout
-    assert re.search(r"requests .*fetched \d+", seen) and re.search(r"hosts .*127.0.0.1: ", seen) and "pages/s" in seen
+    assert re.search(r"hosts .*127.0.0.1: ", seen) and "pages/s" in seen
 
     paused = home.run("pause", "slow", "--why", "the shop has a sale")
     output, _ = process.communicate(timeout=90)

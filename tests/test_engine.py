@@ -321,6 +321,34 @@ def test_requests_that_run_inside_their_page_and_lead_to_one_place_yield_its_rec
     assert (requests_of(manifest)["fetched"], requests_of(manifest)["redirected"]) == (3, 4)
 
 
+def test_where_a_redirect_leads_that_cannot_be_written_down_is_known_afterwards(house: House, site: MockSite) -> None:
+    spider = """
+    import scrapy
+
+    class Unwritable:
+        def process_response(self, request, response):
+            if "/wall/" in request.url:
+                request.meta["page"] = lambda: response
+            return response
+
+    class Spider(scrapy.Spider):
+        name = "s"
+        custom_settings = {"CONCURRENT_REQUESTS": 1, "DOWNLOADER_MIDDLEWARES": {Unwritable: 610}}
+
+        def parse(self, response):
+            yield response.follow("/wall/1", self.parse_page, priority=5)
+            yield response.follow("/list?0", self.parse_later, priority=-5)
+
+        def parse_later(self, response):
+            yield response.follow("/page/1", self.parse_page)
+
+        def parse_page(self, response):
+            yield {"title": response.css("h1::text").get()}
+    """
+    crawl(house, spider, site)
+    assert house.raw()["title"].to_list() == ["page 1"]
+
+
 def test_detours_to_what_is_known_as_the_request_itself_are_no_loops(house: House, site: MockSite) -> None:
     spider = """
     import scrapy
