@@ -156,6 +156,8 @@ def _tell(lake: "Lake", source: "Source", keys: Sequence[str], cause: str, log: 
         console.print(Text.assemble(terminal.mark(one.is_published), " ", (source.name, "bold"), said), soft_wrap=True)
         if accepted:
             console.print(Text(f"  accepted: {terminal.clean(accepted)}"), soft_wrap=True)
+        if one.is_published and (rows := _in_quarantine(one)):
+            console.print(Text(f"  in quarantine, not published: {rows}"), soft_wrap=True)
         for line in failures:
             console.print(Text(f"  {terminal.clean(line)}"), soft_wrap=True)
     if cause:

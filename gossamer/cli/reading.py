@@ -356,7 +356,10 @@ def _show(columns: Sequence[str], rows: Iterator[Sequence[Any]], limit: int) -> 
         for place, name in enumerate(columns)
         if any(not isinstance(row[place], str | bool | None) and hasattr(row[place], "real") for row in shown)
     ]
-    terminal.out().print(terminal.table(columns, shown, numbers))
+    console, table = terminal.out(), terminal.table(columns, shown, numbers)
+    console.print(table)
+    if console.measure(table, options=console.options.update(max_width=sys.maxsize)).minimum > console.width:
+        terminal.note(f"too narrow for all {len(columns)} columns: name some of them, or take --json or --csv")
     more = next(rows, None) is not None
     terminal.note(
         terminal.count(len(shown), "row") + (" shown, there are more: --limit N, --csv, --json" if more else "")
@@ -367,6 +370,8 @@ def _in_words(error: Exception, connection: Any, declarations: "Declarations") -
     """DuckDB's message in one line, with its hint; an unknown table is answered with those there are."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith("LINE ") and set(line) != {"^"})
+    from gossamer.publish import duck
+
     unknown = re.search(r"Table with name (\S+) does not exist", said)
     if not unknown:
         return said
@@ -379,5 +384,6 @@ def _in_words(error: Exception, connection: Any, declarations: "Declarations") -
         "from information_schema.tables where table_schema in ('main', 'marts') order by 1"
     ).fetchall()
     names = ", ".join(name for (name,) in found)
-    there = f"There are: {names}." if names else "Nothing is published yet: gossamer crawl <name>."
+    beside = ", ".join(duck.BESIDE)
+    there = f"There are: {names}; and {beside}." if names else "Nothing is published yet: gossamer crawl <name>."
     return f"There is no table `{unknown[1]}`. {there}"

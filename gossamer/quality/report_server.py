@@ -96,6 +96,8 @@ def _file(lake: Lake, names: Sequence[str]) -> Answer:
     if len(names) < 3 and not names[-1].endswith(_PAGE):  # the links of a folder's page need its slash
         return Answer(HTTPStatus.MOVED_PERMANENTLY, location=f"/{quote(place)}/")
     content = lake.get(place) if names[-1].endswith(_PAGE) else None
+    if content is None and names[0] == "data_docs":
+        return _missing(f"/{place}", "There is no such page. Materialise quality/data_docs in Dagster: it writes them.")
     if content is None:
         return _missing(f"/{place}", "There is no such page. The partition was not checked yet, or it was removed.")
     return Answer(HTTPStatus.OK, content)
