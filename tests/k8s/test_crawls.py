@@ -51,9 +51,9 @@ def gone(crawl: ClusterTrial, pod: Any) -> float:
     ("disturb", "causes", "words"),
     [
         (killed, ["killed"], "SIGKILL"),
-        # An evicted pod may be gone between two looks, and then nothing tells it from one that was deleted.
+        # These pods may be gone between two looks: then nobody has seen whether it was evicted or deleted.
         (evicted, ["evicted", "removed"], "It is started again."),
-        (deleted, ["removed"], "pod was deleted"),
+        (deleted, ["removed"], "It is started again."),
     ],
     ids=["killed", "evicted", "deleted"],
 )
