@@ -90,4 +90,4 @@ def _usage(message: str, arguments: Sequence[str]) -> str:
     text = " ".join(message.split()).rstrip(".") or "The command is incomplete"
     if first == "--json":
         return f"{text}. It stands after the command: gossamer ls --json"
-    return f"{text}. See: gossamer {given + ' ' if given else ''}--help"
+    return f"{text}{'' if text.endswith('?') else '.'} See: gossamer {given + ' ' if given else ''}--help"
